@@ -1,0 +1,114 @@
+"""Files written whole or not at all, hashes, locks, and room on the disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.errors import RunLocked, StorageError
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Hex digest of a JSON-serialisable value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write atomically: a reader sees the old file or the new one, never a half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented UTF-8 JSON atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a UTF-8 JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                "no room left on the disk", where=str(path), fix="free some space and run again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                "cannot write here", where=str(path), fix="choose a folder you may write to"
+            ) from error
+        raise
+
+
+def require_room(folder: Path, size_bytes: int) -> None:
+    """Raise StorageError unless the file system of `folder` has `size_bytes` free."""
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < size_bytes:
+        raise StorageError(
+            f"{size_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free",
+            where=str(folder),
+            fix="free some space or choose another folder",
+        )
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; a second holder gets RunLocked at once.
+
+    The kernel drops the lock when the process dies, however it dies.
+    """
+    lock = folder / ".lock"
+    with storage_errors(lock):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+")
+    try:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunLocked(
+                "another run is working in this folder",
+                where=str(folder),
+                fix="wait for it, or give this run another --runs-dir",
+            ) from error
+        yield
+    finally:
+        stream.close()

@@ -1,0 +1,79 @@
+"""The small Protocols that methods satisfy. A method is one file, one config, one catalogue line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from edgedistill.core.artefacts import Encoded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Signal(StrEnum):
+    """What a training method can ask of the data or of the teacher."""
+
+    LABELS = "labels"
+    LOGITS = "logits"
+
+
+class ModelOutput(NamedTuple):
+    """What every student and teacher returns, and every exported graph.
+
+    `logits` float [batch, classes]; `features` float [batch, dim], the vector before the head.
+    """
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one step.
+
+    `input_ids`, `attention_mask` int64 [batch, seq]; `labels` int64 [batch], -1 where a text has
+    none; `signals`: what the teacher said about these texts, by name, first axis batch.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+    signals: Mapping[Signal, torch.Tensor] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """One training method under the one loop: returns its loss terms; their sum is minimised."""
+
+    needs: ClassVar[frozenset[Signal]]
+
+    def __call__(
+        self, model: nn.Module, batch: Batch, *, rng: torch.Generator
+    ) -> Mapping[str, torch.Tensor]: ...
+
+
+class Exporter(Protocol):
+    """Writes a model as one file, and can run what it wrote, so that parity is checkable."""
+
+    def write(self, model: nn.Module, *, to: Path) -> Path: ...
+
+    def run(self, artefact: Path, texts: Encoded, pad_id: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class CompressionPass(Protocol):
+    """Turns an artefact into a smaller or faster one; never edits its argument.
+
+    `calibration`: inputs by name, one entry a run of the model.
+    """
+
+    needs_calibration: ClassVar[bool]
+
+    def __call__(
+        self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
+    ) -> Path: ...

@@ -1,0 +1,243 @@
+"""The task file: one frozen model a section. Each default stands here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class InputSpec(Section):
+    """What the model will be given, and what it must refuse unseen."""
+
+    format: Literal["text"] = "text"
+    """The form of an input."""
+    min_characters: Annotated[int, Field(ge=1)] = 1
+    """Shorter inputs (after trimming) are refused."""
+    max_characters: Annotated[int, Field(ge=1)] = 1000
+    """Longer inputs are refused."""
+    max_tokens: Annotated[int, Field(ge=4, le=512)] = 64
+    """Tokens the model reads; an input with more is refused, never cut silently."""
+    languages: tuple[str, ...] = ("en",)
+    """ISO 639-1 codes of the languages in bounds; empty: no language check."""
+    domain: str = ""
+    """The domain in words, for people: it goes into the model card."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> InputSpec:
+        if self.min_characters > self.max_characters:
+            raise ValueError("min_characters must not exceed max_characters")
+        return self
+
+
+class OutputSpec(Section):
+    """What the model answers."""
+
+    labels: tuple[str, ...] | None = None
+    """The allowed labels; left out: those of the training data."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> OutputSpec:
+        if self.labels is not None:
+            if len(set(self.labels)) != len(self.labels):
+                raise ValueError("labels must be distinct")
+            if len(self.labels) < 2:
+                raise ValueError("at least two labels are needed")
+        return self
+
+
+class OutOfBoundsFiles(Section):
+    """Texts that the model must refuse; files with the text column only need no label."""
+
+    train: str | None = None
+    """Used to train the out-of-bounds score."""
+    validation: str | None = None
+    """Used to choose the score."""
+    test: str | None = None
+    """Scored once, for the report."""
+
+
+class BoundarySpec(Section):
+    """What lies outside the task."""
+
+    non_goals: tuple[str, ...] = ()
+    """What the model is not for, in words: it goes into the model card and the report."""
+    edge_cases: str | None = None
+    """A labelled file of hard cases, scored apart in the report."""
+    out_of_bounds: OutOfBoundsFiles = OutOfBoundsFiles()
+    """Examples of what must be refused."""
+    false_abstention_rate: Fraction = 0.05
+    """Share of in-bounds inputs that the guard may refuse."""
+
+
+class DataFiles(Section):
+    """One file a split, or `train` alone with `split_ratios`."""
+
+    train: str
+    """Training rows (.jsonl, .csv, .tsv or .parquet)."""
+    validation: str | None = None
+    """Rows that settings are chosen on."""
+    test: str | None = None
+    """Rows that are scored once, for the report."""
+
+
+class SplitRatios(Section):
+    """Shares cut from `train`, stratified by label, where a split has no file."""
+
+    validation: Fraction = 0.15
+    """Share of the rows for validation."""
+    test: Fraction = 0.15
+    """Share of the rows for the test."""
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> SplitRatios:
+        if self.validation + self.test > 0.8:
+            raise ValueError("validation and test together must leave at least 0.2 for training")
+        return self
+
+
+class DataSpec(Section):
+    """Where the rows come from."""
+
+    files: DataFiles | None = None
+    """Local files; paths are relative to the task file."""
+    hub: str | None = None
+    """A Hugging Face data set id (splits train, validation, test), instead of files."""
+    text_column: str = "text"
+    """Column or key with the input."""
+    label_column: str = "label"
+    """Column or key with the label."""
+    id_column: str | None = None
+    """Column or key with a unique id; left out: ids are file name and line."""
+    split_ratios: SplitRatios = SplitRatios()
+    """Used for the splits that have no file."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the stratified split."""
+    unlabelled: str | None = None
+    """Extra in-bounds texts without labels: the teacher labels them."""
+    on_malformed: Literal["refuse", "quarantine"] = "refuse"
+    """`quarantine` sets malformed rows aside in a file and goes on without them."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSpec:
+        if (self.files is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'files' and 'hub'")
+        return self
+
+
+class TeacherSpec(Section):
+    """The big model, and how it is fine-tuned."""
+
+    source: str
+    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`; a folder may hold a fine-tuned classifier."""
+    sha256: str | None = None
+    """Expected digest of model.safetensors; a difference stops the run."""
+    num_epochs: Annotated[int, Field(ge=0, le=100)] = 5
+    """Most epochs of fine-tuning; 0 uses an already fine-tuned classifier as it is."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
+    """Peak learning rate (linear warm-up, cosine decay)."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Texts a step."""
+    patience: Annotated[int, Field(ge=1)] = 2
+    """Epochs without a better validation accuracy before training stops."""
+    precision: Literal["bf16", "fp32"] = "fp32"
+    """Arithmetic of the matrix products in training; weights stay fp32."""
+
+
+class StudentSpec(Section):
+    """The small model."""
+
+    family: str = "auto"
+    """A student family (`edgedistill families`), or `auto` to search them under the budget."""
+    options: dict[str, Any] = {}
+    """Settings of that family; not with `auto`."""
+
+    @model_validator(mode="after")
+    def _auto_has_no_options(self) -> StudentSpec:
+        if self.family == "auto" and self.options:
+            raise ValueError("options need a family; 'auto' chooses them itself")
+        return self
+
+
+class AugmentationSpec(Section):
+    """Texts made from the training texts; the teacher labels them."""
+
+    num_texts: Annotated[int, Field(ge=0)] = 20_000
+    """How many texts to make."""
+
+
+class DistillationSpec(Section):
+    """Response distillation: how the student learns from the teacher's outputs."""
+
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """Softening of both distributions; left out: the family's own default."""
+    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Weight of the true labels against the teacher's distribution, where a text has one."""
+    num_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Most epochs over the transfer set; left out: the family's own default."""
+    augmentation: AugmentationSpec = AugmentationSpec()
+    """Extra texts for the transfer set."""
+
+
+class Requirements(Section):
+    """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
+
+    retention: Annotated[float, Field(gt=0, le=1)] | None = 0.97
+    """Least share of the teacher's test accuracy (lower bound of the interval)."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Confidence of every interval and bound."""
+    size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Most bytes of model and tokenizer, in 10^6 bytes."""
+    latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
+    """Most milliseconds at the 95th percentile, batch 1, tokenization included."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads for every latency measurement."""
+    repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Least share of answers that are bit-identical when asked twice."""
+    batch_agreement: Annotated[float, Field(ge=0, le=1)] = 0.999
+    """Least share of labels that are equal alone and in a batch of 32."""
+    out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least share of out-of-bounds test texts refused (needs such texts)."""
+
+
+class BudgetSpec(Section):
+    """What the factory may spend."""
+
+    wall_time_minutes: Annotated[float, Field(gt=0)] = 60.0
+    """Most minutes of a run on this machine; `auto` fits its search into it."""
+    memory_gb: Annotated[float, Field(gt=0)] = 8.0
+    """Most memory of a run."""
+
+
+class TaskSpec(Section):
+    """A narrow language task, its boundary, its requirements and its budget."""
+
+    schema_version: Literal[1] = 1
+    """Version of this file format."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    """Name of the task: lower-case letters, digits, hyphens; names the run folder."""
+    description: str = ""
+    """One sentence for people."""
+    kind: Literal["classification"] = "classification"
+    """Kind of task."""
+    input: InputSpec = InputSpec()
+    output: OutputSpec = OutputSpec()
+    boundary: BoundarySpec = BoundarySpec()
+    data: DataSpec
+    teacher: TeacherSpec
+    student: StudentSpec = StudentSpec()
+    distillation: DistillationSpec = DistillationSpec()
+    requirements: Requirements = Requirements()
+    budget: BudgetSpec = BudgetSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random but the split."""

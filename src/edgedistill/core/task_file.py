@@ -1,0 +1,141 @@
+"""Read a task file: every complaint names file, line and key, and says what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgedistill.core.errors import EdgeDistillError, SpecError
+from edgedistill.core.task import TaskSpec
+
+Key = tuple[str | int, ...]
+
+
+def load_task(path: Path) -> TaskSpec:
+    """The validated task of a YAML file.
+
+    Raises:
+        SpecError: unreadable, not YAML, or not a valid task; lists every fault, not the first.
+    """
+    text = _read(path)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _yaml_error(path, error) from error
+    if not isinstance(value, dict):
+        raise SpecError("the file holds no keys", where=f"{path}", fix="see 'edgedistill init'")
+    lines = _key_lines(root)
+    _refuse_duplicate_keys(path, root)
+    try:
+        return TaskSpec.model_validate(value)
+    except ValidationError as error:
+        raise SpecError("\n".join(_complaints(path, error, lines))) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the task file, for editors."""
+    schema = TaskSpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "EdgeDistill task file"
+    return schema
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpecError(
+            "no such task file", where=str(path), fix="'edgedistill init NAME' makes one"
+        ) from error
+    except IsADirectoryError as error:
+        raise SpecError(
+            "this is a folder", where=str(path), fix=f"name the file: {path / 'task.yaml'}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecError("not valid UTF-8", where=str(path), fix="save the file as UTF-8") from error
+    except OSError as error:
+        raise SpecError(f"cannot be read ({error.strerror})", where=str(path)) from error
+
+
+def _yaml_error(path: Path, error: yaml.YAMLError) -> EdgeDistillError:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    problem = getattr(error, "problem", None) or str(error)
+    return SpecError(f"not valid YAML: {problem}", where=where, fix="check indentation and quotes")
+
+
+def _key_lines(node: yaml.Node | None, key: Key = ()) -> dict[Key, int]:
+    """Line (from 1) of every key and list item in the file."""
+    lines: dict[Key, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for name, child in node.value:
+            lines[(*key, name.value)] = name.start_mark.line + 1
+            lines |= _key_lines(child, (*key, name.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[(*key, index)] = child.start_mark.line + 1
+            lines |= _key_lines(child, (*key, index))
+    return lines
+
+
+def _refuse_duplicate_keys(path: Path, node: yaml.Node | None) -> None:
+    """YAML readers keep the last of two equal keys in silence: refuse instead."""
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_duplicate_keys(path, child)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for name, child in node.value:
+        if name.value in seen:
+            raise SpecError(
+                f"key {name.value!r} stands twice",
+                where=f"{path}:{name.start_mark.line + 1}",
+                fix="keep one of them",
+            )
+        seen.add(name.value)
+        _refuse_duplicate_keys(path, child)
+
+
+def _complaints(path: Path, error: ValidationError, lines: dict[Key, int]) -> list[str]:
+    complaints = []
+    for fault in error.errors(include_url=False):
+        key: Key = fault["loc"]
+        known = key
+        while known and known not in lines:
+            known = known[:-1]
+        where = f"{path}:{lines[known]}" if known else str(path)
+        name = ".".join(str(part) for part in key) or "task"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(key)}"
+        elif fault["type"] == "missing":
+            message = "this key is required"
+        elif "input" in fault and not isinstance(fault["input"], dict):
+            message += f", not {fault['input']!r}"
+        complaints.append(f"{where}: {name}: {message}")
+    return complaints
+
+
+def _suggestion(key: Sequence[str | int]) -> str:
+    """The known keys beside an unknown one, the nearest first."""
+    section: Any = TaskSpec
+    for part in key[:-1]:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
+        )
+        if section is None:
+            return ""
+    names = list(section.model_fields)
+    near = difflib.get_close_matches(str(key[-1]), names, n=1)
+    if near:
+        return f"\n  → did you mean {near[0]!r}?"
+    return f"\n  → one of: {', '.join(names)}"

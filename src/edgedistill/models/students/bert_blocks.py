@@ -1,0 +1,102 @@
+"""Blocks of the transformer students: BERT's arithmetic with one fused projection a layer.
+
+Shapes: ``b`` texts, ``s`` tokens, ``h`` hidden size, ``v`` ids of the teacher's tokenizer,
+``k`` kept rows, ``r`` rank of the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from edgedistill.core.protocols import ModelOutput
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "gelu": F.gelu,
+        "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+        "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "relu": F.relu,
+        "silu": F.silu,
+    }
+)
+
+
+class PrunedEmbedding(nn.Module):
+    """Sum of a pruned, optionally factorised token table and a position table, normalised.
+
+    Args:
+        vocabulary_map: Row of each full id, int16 ``[v]`` (int32 where ``k`` is above 32,767).
+        rows: Number of kept rows ``k``.
+        rank: Width ``r`` of the token table; ``hidden`` means no factorisation.
+        hidden: Hidden size ``h``.
+        max_tokens: Rows of the position table.
+        eps: Epsilon of the layer norm.
+    """
+
+    vocabulary_map: Tensor
+
+    def __init__(
+        self, vocabulary_map: Tensor, *, rows: int, rank: int, hidden: int, max_tokens: int, eps: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("vocabulary_map", vocabulary_map)
+        self.tokens = nn.Embedding(rows, rank)
+        self.projection = nn.Identity() if rank == hidden else nn.Linear(rank, hidden, bias=False)
+        self.positions = nn.Parameter(torch.zeros(max_tokens, hidden))
+        self.norm = nn.LayerNorm(hidden, eps=eps)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return ``[b, s, h]`` for full ids ``[b, s]``."""
+        rows = self.vocabulary_map[input_ids].long()
+        tokens = self.projection(self.tokens(rows))
+        return self.norm(tokens + self.positions[: input_ids.shape[1]])
+
+
+class EncoderLayer(nn.Module):
+    """One post-norm BERT layer; queries, keys and values come from one linear layer."""
+
+    def __init__(self, *, hidden: int, heads: int, intermediate: int, activation: str, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.activation = ACTIVATIONS[activation]
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.attended = nn.Linear(hidden, hidden)
+        self.attention_norm = nn.LayerNorm(hidden, eps=eps)
+        self.up = nn.Linear(hidden, intermediate)
+        self.down = nn.Linear(intermediate, hidden)
+        self.output_norm = nn.LayerNorm(hidden, eps=eps)
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        """Return ``[b, s, h]``; ``bias`` ``[b, 1, 1, s]`` is added to the attention scores."""
+        batch, length, hidden = states.shape
+        qkv = self.qkv(states).view(batch, length, 3, self.heads, hidden // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)
+        states = self.attention_norm(states + self.attended(mixed))
+        return self.output_norm(states + self.down(self.activation(self.up(states))))
+
+
+class TransformerStudent(nn.Module):
+    """Embedding, layers, mean over the tokens of the mask, linear head; no dropout anywhere."""
+
+    def __init__(self, embedding: PrunedEmbedding, layers: list[EncoderLayer], head: nn.Linear) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.layers = nn.ModuleList(layers)
+        self.head = head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        """Answer ``[b, s]`` ids and mask with logits ``[b, labels]`` and features ``[b, h]``."""
+        states = self.embedding(input_ids)
+        mask = attention_mask.to(states.dtype)
+        bias = (1.0 - mask)[:, None, None, :] * -1e4
+        for layer in self.layers:
+            states = layer(states, bias)
+        features = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
+        return ModelOutput(self.head(features), features)

@@ -1,0 +1,143 @@
+"""A student cut out of its teacher: some of its layers, kept tokens, kept feed-forward units.
+
+Everything is initialised from the teacher's weights. With all layers, all tokens, the full rank
+and all units, the student *is* the teacher.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from edgedistill.core.errors import ModelError
+from edgedistill.models.students.bert_blocks import (
+    ACTIVATIONS,
+    EncoderLayer,
+    PrunedEmbedding,
+    TransformerStudent,
+)
+from edgedistill.models.students.vocabulary import KeptVocabulary
+
+Index = Annotated[int, Field(ge=0)]
+
+
+class TruncatedConfig(BaseModel):
+    """What is kept of the teacher."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    layers: Annotated[tuple[Index, ...], Field(min_length=1)] = (1, 3, 5)
+    """The teacher's layers, counted from 0, in the student's order."""
+    embedding_rank: Annotated[int, Field(ge=1)] | None = None
+    """Rank of the token table; left out: the table is not factorised."""
+    intermediate_size: Annotated[int, Field(ge=1)] | None = None
+    """Kept units of each feed-forward; left out: all."""
+    max_tokens: Annotated[int, Field(ge=4, le=512)] = 64
+    """Rows of the position table."""
+
+
+def build(teacher: nn.Module, kept: KeptVocabulary, config: TruncatedConfig) -> TransformerStudent:
+    """Cut a student out of ``teacher``, which is left as it is.
+
+    Args:
+        teacher: A module with ``encoder`` (a BERT-like model of transformers with learned
+            absolute positions) and, to start the head from, a linear ``head`` ``[labels, h]``.
+        kept: The kept tokens, and the row that each full id is read as.
+        config: What is kept.
+
+    Raises:
+        ModelError: The encoder is of another family, or has no such layer.
+    """
+    encoder: Any = teacher.encoder
+    _check(encoder, config)
+    layers = [copy_layer(encoder.encoder.layer[i], encoder.config, config) for i in config.layers]
+    return TransformerStudent(copy_embedding(encoder, kept, config), layers, copy_head(teacher))
+
+
+def copy_embedding(encoder: Any, kept: KeptVocabulary, config: TruncatedConfig) -> PrunedEmbedding:
+    """Copy the kept rows, as two factors where a rank is given; fold token type 0 into positions."""
+    source, hidden = encoder.embeddings, encoder.config.hidden_size
+    table = source.word_embeddings.weight.detach()[kept.token_ids]
+    rank = min(config.embedding_rank or hidden, hidden)
+    embedding = PrunedEmbedding(
+        kept.vocabulary_map, rows=len(table), rank=rank, hidden=hidden,
+        max_tokens=config.max_tokens, eps=encoder.config.layer_norm_eps,
+    )  # fmt: skip
+    # RoBERTa's family counts positions from its padding id plus one.
+    start = 0 if encoder.config.model_type == "bert" else source.padding_idx + 1
+    with torch.no_grad():
+        if rank < hidden:
+            left, right = factorise(table, rank)
+            embedding.tokens.weight.copy_(left)
+            embedding.projection.weight.copy_(right)
+        else:
+            embedding.tokens.weight.copy_(table)
+        positions = source.position_embeddings.weight[start : start + config.max_tokens]
+        embedding.positions.copy_(positions + source.token_type_embeddings.weight[0])
+    embedding.norm.load_state_dict(source.LayerNorm.state_dict())
+    return embedding
+
+
+def factorise(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Best factors ``[k, r]``, ``[h, r]`` of ``[k, h]``: ``left @ right.T`` is near ``table``."""
+    left, values, right = torch.linalg.svd(table.float(), full_matrices=False)
+    scale = values[:rank].sqrt()
+    return left[:, :rank] * scale, right[:rank].T * scale
+
+
+def copy_layer(source: Any, teacher_config: Any, config: TruncatedConfig) -> EncoderLayer:
+    """Copy one layer, with the feed-forward units of the largest weights."""
+    attention, up, down = source.attention, source.intermediate.dense, source.output.dense
+    units = important_units(up, down, config.intermediate_size)
+    layer = EncoderLayer(
+        hidden=teacher_config.hidden_size, heads=teacher_config.num_attention_heads,
+        intermediate=len(units), activation=teacher_config.hidden_act,
+        eps=teacher_config.layer_norm_eps,
+    )  # fmt: skip
+    parts = (attention.self.query, attention.self.key, attention.self.value)
+    with torch.no_grad():
+        layer.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
+        layer.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        layer.up.weight.copy_(up.weight[units])
+        layer.up.bias.copy_(up.bias[units])
+        layer.down.weight.copy_(down.weight[:, units])
+        layer.down.bias.copy_(down.bias)
+    layer.attended.load_state_dict(attention.output.dense.state_dict())
+    layer.attention_norm.load_state_dict(attention.output.LayerNorm.state_dict())
+    layer.output_norm.load_state_dict(source.output.LayerNorm.state_dict())
+    return layer
+
+
+def important_units(up: nn.Linear, down: nn.Linear, num: int | None) -> Tensor:
+    """Ids of the ``num`` units whose ingoing times outgoing weights are largest, in order."""
+    total = up.out_features
+    if num is None or num >= total:
+        return torch.arange(total)
+    norms = up.weight.detach().norm(dim=1) * down.weight.detach().norm(dim=0)
+    return norms.topk(num).indices.sort().values
+
+
+def copy_head(teacher: nn.Module) -> nn.Linear:
+    """Copy the teacher's linear head."""
+    head = getattr(teacher, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise ModelError("the teacher has no linear head to start the student's from")
+    copy = nn.Linear(head.in_features, head.out_features)
+    copy.load_state_dict(head.state_dict())
+    return copy
+
+
+def _check(encoder: Any, config: TruncatedConfig) -> None:
+    """Refuse an encoder that the blocks cannot stand for."""
+    known = encoder.config
+    families = ("bert", "roberta", "xlm-roberta", "camembert")
+    if known.model_type not in families or known.hidden_act not in ACTIVATIONS:
+        raise ModelError(
+            f"no student can be cut out of a {known.model_type!r} encoder ({known.hidden_act!r})",
+            fix=f"use one of {families}, or a student that is built from nothing",
+        )
+    if max(config.layers) >= known.num_hidden_layers:
+        raise ModelError(f"the teacher has {known.num_hidden_layers} layers, not {config.layers}")

@@ -1,0 +1,1 @@
+"""Teachers: finding their weights safely, and putting a classifier on an encoder."""

@@ -1,0 +1,142 @@
+"""A classifier on a pretrained encoder: masked mean of the last layer, then a linear head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from edgedistill.core.errors import ModelError
+from edgedistill.core.files import write_json
+from edgedistill.core.protocols import ModelOutput
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+HEAD_FILE = "classifier.json"
+
+
+def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over real tokens: [batch, seq, dim], [batch, seq] -> [batch, dim]."""
+    weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+class EncoderClassifier(nn.Module):
+    """Encoder, masked mean, dropout, linear head.
+
+    forward: int64 [batch, seq] twice -> logits [batch, classes], features [batch, hidden].
+    """
+
+    def __init__(self, encoder: nn.Module, num_labels: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, num_labels)  # type: ignore[union-attr, arg-type]
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        features = masked_mean(hidden, attention_mask)
+        return ModelOutput(self.head(self.dropout(features)), features)
+
+
+class FineTunedClassifier(nn.Module):
+    """A sequence classifier of transformers, its logits as they are; features are the masked mean
+    of the last hidden layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder: nn.Module = model.base_model  # type: ignore[assignment]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        output = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+        )
+        return ModelOutput(output.logits, masked_mean(output.hidden_states[-1], attention_mask))
+
+
+def new_classifier(folder: Path, num_labels: int) -> EncoderClassifier:
+    """The pretrained encoder of a folder with a new head."""
+    encoder = _load(AutoModel, folder)
+    # A pooler that no loss reaches would be trained by nothing and shipped for nothing.
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # type: ignore[assignment]
+    return EncoderClassifier(encoder, num_labels)
+
+
+def fine_tuned_classifier(folder: Path, labels: tuple[str, ...]) -> nn.Module:
+    """An already fine-tuned classifier whose labels are those of the task, in the task's order.
+
+    Raises:
+        ModelError: its label names differ from the task's.
+    """
+    if (folder / HEAD_FILE).is_file():
+        return load_classifier(folder, labels)
+    model = _load(AutoModelForSequenceClassification, folder)
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if set(names) != set(labels):
+        difference = sorted(set(names) ^ set(labels))[:6]
+        raise ModelError(
+            f"the classifier's labels are not those of the task (differ in: {difference})",
+            where=str(folder / "config.json"),
+            fix="give the same names in config.json's id2label and the data, or set num_epochs > 0",
+        )
+    order = torch.tensor([names.index(label) for label in labels])
+    return _Reordered(FineTunedClassifier(model), order)
+
+
+class _Reordered(nn.Module):
+    """A classifier with its outputs in another order."""
+
+    def __init__(self, classifier: FineTunedClassifier, order: Tensor) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.encoder = classifier.encoder
+        self.register_buffer("order", order)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        output = self.classifier(input_ids, attention_mask)
+        return ModelOutput(output.logits.index_select(1, self.order), output.features)
+
+
+def save_classifier(model: EncoderClassifier, folder: Path, labels: tuple[str, ...]) -> None:
+    """Write config, weights and labels; `load_classifier` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.encoder.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    write_json(folder / HEAD_FILE, {"labels": list(labels)})
+
+
+def load_classifier(folder: Path, labels: tuple[str, ...]) -> EncoderClassifier:
+    """Read what `save_classifier` wrote."""
+    saved = json.loads((folder / HEAD_FILE).read_text(encoding="utf-8"))["labels"]
+    if tuple(saved) != labels:
+        raise ModelError("saved with other labels", where=str(folder / HEAD_FILE))
+    encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    model = EncoderClassifier(encoder, len(labels))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()
+
+
+def _load(factory: Any, folder: Path) -> Any:
+    try:
+        return factory.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            f"the model cannot be loaded ({type(error).__name__}: {error})",
+            where=str(folder),
+            fix="the folder must hold a model that transformers knows, as save_pretrained wrote it",
+        ) from error

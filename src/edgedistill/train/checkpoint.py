@@ -1,0 +1,65 @@
+"""The state of a training run between two epochs: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from edgedistill.core.files import write_bytes
+
+FILE = "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, torch.Tensor],
+    progress: dict[str, Any],
+) -> None:
+    """Write everything that the next epoch depends on, as one file, atomically."""
+    tensors = {f"model/{name}": t for name, t in model.state_dict().items()}
+    tensors |= {f"best/{name}": t for name, t in best.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(t) for name, t in state.items()}
+    content = save(
+        {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()},
+        metadata={"progress": json.dumps(progress)},
+    )
+    write_bytes(folder / FILE, content)
+
+
+def load_checkpoint(
+    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Put model and optimizer back where they were; returns (best weights, progress) or None."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, tensor in load_file(path).items():
+        group, _, rest = name.partition("/")
+        groups[group][rest] = tensor
+    model.load_state_dict(groups["model"])
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in groups["optimizer"].items():
+        index, _, key = name.partition("/")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    return groups["best"], _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stream:
+        progress: dict[str, Any] = json.loads(stream.metadata()["progress"])
+    return progress

@@ -1,0 +1,1 @@
+"""Distillation strategies: one file each, a Step under the one loop."""
