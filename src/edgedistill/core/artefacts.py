@@ -24,6 +24,7 @@ class Dataset:
 
     `labels` is the closed list of answers, in the order of the model's outputs.
     `out_of_bounds` maps train, validation and test to texts that must be refused.
+    `num_quarantined` counts the malformed rows that were set aside in reading.
     """
 
     labels: tuple[str, ...]
@@ -33,6 +34,7 @@ class Dataset:
     unlabelled: tuple[Example, ...] = ()
     edge_cases: tuple[Example, ...] = ()
     out_of_bounds: dict[str, tuple[Example, ...]] = field(default_factory=dict)
+    num_quarantined: int = 0
 
     def targets(self, split: str) -> np.ndarray:
         """Label indices of a split, int64 [num_rows]."""

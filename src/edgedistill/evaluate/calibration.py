@@ -74,6 +74,12 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     return float(math.exp(found.x))
 
 
+def conformal_rank(num_rows: int, rate: float) -> int:
+    """k = ceil((n + 1)(1 - rate)): the threshold is the k-th smallest of n scores, if k <= n."""
+    # 1e-9: (n + 1)(1 - rate) may exceed a whole number by rounding alone.
+    return math.ceil((num_rows + 1) * (1 - rate) - 1e-9)
+
+
 def conformal_threshold(scores: ArrayLike, rate: float) -> ConformalThreshold:
     """The smallest threshold that keeps the false-abstention rate.
 
@@ -99,8 +105,7 @@ def conformal_threshold(scores: ArrayLike, rate: float) -> ConformalThreshold:
     if np.isnan(values).any():
         raise ValueError("scores must not be nan")
     n = len(values)
-    # 1e-9: (n + 1)(1 - rate) may exceed a whole number by rounding alone.
-    k = math.ceil((n + 1) * (1 - rate) - 1e-9)
+    k = conformal_rank(n, rate)
     if k > n:
         needed = math.ceil(1 / rate - 1 - 1e-9)
         reason = f"{n} in-bounds rows cannot bound a rate of {rate:g}: at least {needed} are needed"

@@ -11,6 +11,7 @@ four numbers a resample whatever the number of rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,11 +64,13 @@ def retention_interval(
 
     Takes what each answered rightly on the same rows, bool [num_rows]. Both are resampled
     together, so that rows hard for both cancel: the interval is far narrower than one from two
-    separate accuracies. Percentile method (Efron & Tibshirani 1993, ch. 13). Resamples in which
-    the teacher has no right answer count as retention 1 if the student has none, else infinity.
+    separate accuracies. Percentile method (Efron & Tibshirani 1993, ch. 13). A resample in
+    which the teacher has no right answer counts as if it had one.
 
-    Where teacher and student agree on every row the bootstrap has no spread and the interval
-    has no width; judge such a claim by its number of rows as well.
+    A student that loses no row of the teacher's gives a bootstrap that cannot show a loss, on ten
+    rows as on ten thousand. Its lower bound is then at most the exact bound of a rate of which no
+    failure was seen (Clopper & Pearson 1934) over the rows the teacher has right: about
+    1 - 3.7 / num_rows at 95 %.
 
     Raises:
         ValueError: unequal or empty vectors, or a teacher that is never right.
@@ -75,11 +78,20 @@ def retention_interval(
     if not np.any(teacher_right):
         raise ValueError("the teacher is right on no row: retention has no meaning")
 
-    def ratio(teacher: Floats, student: Floats) -> Floats:
-        never = np.where(student > 0, np.inf, 1.0)
-        return np.where(teacher > 0, student / np.maximum(teacher, 1e-300), never)
+    one_row = 1 / len(np.asarray(teacher_right))
 
-    return _paired_bootstrap(teacher_right, student_right, ratio, confidence, num_resamples, seed)
+    def ratio(teacher: Floats, student: Floats) -> Floats:
+        return student / np.maximum(teacher, one_row)
+
+    interval = _paired_bootstrap(
+        teacher_right, student_right, ratio, confidence, num_resamples, seed
+    )
+    teacher, student = _paired_right(teacher_right, student_right)
+    if np.any(teacher & ~student):
+        return interval
+    num_kept = int(teacher.sum())
+    no_loss_seen = rate_lower_bound(num_kept, num_kept, confidence=0.5 + confidence / 2)
+    return replace(interval, low=min(interval.low, no_loss_seen))
 
 
 def accuracy_difference_interval(

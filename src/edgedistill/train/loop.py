@@ -75,7 +75,7 @@ def train(
     """
     data.require(step.needs)
     accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     state = _State(best=_copy(bare))

@@ -33,6 +33,8 @@ class TruncatedConfig(BaseModel):
     """The teacher's layers, counted from 0, in the student's order."""
     embedding_rank: Annotated[int, Field(ge=1)] | None = None
     """Rank of the token table; left out: the table is not factorised."""
+    num_heads: Annotated[int, Field(ge=1)] | None = None
+    """Kept heads of each attention; left out: all."""
     intermediate_size: Annotated[int, Field(ge=1)] | None = None
     """Kept units of each feed-forward; left out: all."""
     max_tokens: Annotated[int, Field(ge=4, le=512)] = 64
@@ -89,35 +91,41 @@ def factorise(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def copy_layer(source: Any, teacher_config: Any, config: TruncatedConfig) -> EncoderLayer:
-    """Copy one layer, with the feed-forward units of the largest weights."""
+    """Copy one layer, with the heads and feed-forward units of the largest weights."""
     attention, up, down = source.attention, source.intermediate.dense, source.output.dense
-    units = important_units(up, down, config.intermediate_size)
+    attended, size = attention.output.dense, attention.self.attention_head_size
+    heads = largest(group_norms(attention.self.value, attended, size), config.num_heads)
+    units = largest(group_norms(up, down, 1), config.intermediate_size)
     layer = EncoderLayer(
-        hidden=teacher_config.hidden_size, heads=teacher_config.num_attention_heads,
+        hidden=teacher_config.hidden_size, heads=len(heads), head_size=size,
         intermediate=len(units), activation=teacher_config.hidden_act,
         eps=teacher_config.layer_norm_eps,
     )  # fmt: skip
+    inner = (heads[:, None] * size + torch.arange(size)).flatten()
     parts = (attention.self.query, attention.self.key, attention.self.value)
     with torch.no_grad():
-        layer.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
-        layer.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        layer.qkv.weight.copy_(torch.cat([part.weight[inner] for part in parts]))
+        layer.qkv.bias.copy_(torch.cat([part.bias[inner] for part in parts]))
+        layer.attended.weight.copy_(attended.weight[:, inner])
+        layer.attended.bias.copy_(attended.bias)
         layer.up.weight.copy_(up.weight[units])
         layer.up.bias.copy_(up.bias[units])
         layer.down.weight.copy_(down.weight[:, units])
         layer.down.bias.copy_(down.bias)
-    layer.attended.load_state_dict(attention.output.dense.state_dict())
     layer.attention_norm.load_state_dict(attention.output.LayerNorm.state_dict())
     layer.output_norm.load_state_dict(source.output.LayerNorm.state_dict())
     return layer
 
 
-def important_units(up: nn.Linear, down: nn.Linear, num: int | None) -> Tensor:
-    """Ids of the ``num`` units whose ingoing times outgoing weights are largest, in order."""
-    total = up.out_features
-    if num is None or num >= total:
-        return torch.arange(total)
-    norms = up.weight.detach().norm(dim=1) * down.weight.detach().norm(dim=0)
-    return norms.topk(num).indices.sort().values
+def group_norms(into: nn.Linear, out: nn.Linear, size: int) -> Tensor:
+    """Norm of the weights into times that of the weights out of each group of ``size`` units."""
+    ingoing = into.weight.detach().unflatten(0, (-1, size)).flatten(1).norm(dim=1)
+    return ingoing * out.weight.detach().T.unflatten(0, (-1, size)).flatten(1).norm(dim=1)
+
+
+def largest(norms: Tensor, num: int | None) -> Tensor:
+    """Ids of the ``num`` largest, ascending; all where ``num`` is left out."""
+    return norms.topk(min(num or len(norms), len(norms))).indices.sort().values
 
 
 def copy_head(teacher: nn.Module) -> nn.Linear:

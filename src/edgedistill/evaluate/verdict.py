@@ -1,0 +1,233 @@
+"""SHIP or DO NOT SHIP: every requirement judged on the bound that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedistill.core.artefacts import Interval, Judgement
+from edgedistill.core.task import Requirements
+from edgedistill.evaluate.calibration import conformal_rank
+from edgedistill.evaluate.fidelity import Hop
+from edgedistill.evaluate.intervals import rate_lower_bound, rate_upper_bound
+
+
+@dataclass(frozen=True)
+class Count:
+    """`num_hits` of `num_rows`."""
+
+    num_hits: int
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1 or not 0 <= self.num_hits <= self.num_rows:
+            raise ValueError(f"{self.num_hits} of {self.num_rows} is not a count of rows")
+
+    @property
+    def rate(self) -> float:
+        """Share of hits."""
+        return self.num_hits / self.num_rows
+
+    def __str__(self) -> str:
+        return f"{self.num_hits:,} of {self.num_rows:,}"
+
+
+@dataclass(frozen=True)
+class FalseAbstention:
+    """In-bounds test rows refused by the guard, against what its calibration promised.
+
+    `asked` is the rate, `num_calibration_rows` the rows behind the conformal threshold.
+    """
+
+    asked: float
+    num_calibration_rows: int
+    refused: Count
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured on the file that ships.
+
+    `retention` has the confidence of the requirements. `latency_p95_upper_ms` is the
+    distribution-free upper confidence bound of the 95th percentile `latency_p95_ms`.
+    `repeat_agreement` counts bit-identical answers, `batch_agreement` equal labels alone and in
+    a batch. `out_of_bounds_refused` is None without out-of-bounds test texts,
+    `false_abstention` is None without a guard.
+    """
+
+    retention: Interval
+    size_bytes: int
+    latency_p95_ms: float
+    latency_p95_upper_ms: float
+    repeat_agreement: Count
+    batch_agreement: Count
+    out_of_bounds_refused: Count | None = None
+    false_abstention: FalseAbstention | None = None
+
+
+def judge(
+    requirements: Requirements, measured: Measurements, *, hops: Sequence[Hop] = ()
+) -> list[Judgement]:
+    """One judgement a requirement that the task states; `hops` adds the fidelity ledger.
+
+    A requirement left out of the task is not judged. One that is stated but could not be
+    measured does not hold.
+    """
+    judgements = [
+        _retention(requirements, measured),
+        _size(requirements, measured),
+        _latency(requirements, measured),
+        _agreement("repeat agreement", requirements.repeat_agreement, measured.repeat_agreement),
+        _agreement("batch agreement", requirements.batch_agreement, measured.batch_agreement),
+        _out_of_bounds_recall(requirements, measured.out_of_bounds_refused),
+        _false_abstention(requirements.confidence, measured.false_abstention),
+        _fidelity(hops),
+    ]
+    return [judgement for judgement in judgements if judgement is not None]
+
+
+def ships(judgements: Sequence[Judgement]) -> bool:
+    """True only if there is something to judge and all of it holds."""
+    return bool(judgements) and all(judgement.holds for judgement in judgements)
+
+
+def reasons(judgements: Sequence[Judgement]) -> tuple[str, ...]:
+    """A sentence for each requirement that does not hold."""
+    return tuple(
+        f"{j.requirement}: {j.required} required, {j.measured} measured"
+        for j in judgements
+        if not j.holds
+    )
+
+
+def _retention(requirements: Requirements, measured: Measurements) -> Judgement | None:
+    if requirements.retention is None:
+        return None
+    interval, percent = measured.retention, f"{requirements.confidence:.0%}"
+    return Judgement(
+        "retention",
+        f"at least {requirements.retention:.2%}",
+        f"{interval.value:.2%} ({percent} interval {interval.low:.2%} to {interval.high:.2%})",
+        interval.low,
+        interval.low >= requirements.retention,
+        {
+            "bound": f"lower end of the {percent} interval, paired bootstrap",
+            **interval.as_json(),
+        },
+    )
+
+
+def _size(requirements: Requirements, measured: Measurements) -> Judgement | None:
+    if requirements.size_mb is None:
+        return None
+    size_mb = measured.size_bytes / 1e6
+    return Judgement(
+        "size",
+        f"at most {requirements.size_mb:g} MB",
+        f"{size_mb:.3f} MB ({measured.size_bytes:,} bytes)",
+        size_mb,
+        size_mb <= requirements.size_mb,
+        {"bound": "exact: bytes on disk"},
+    )
+
+
+def _latency(requirements: Requirements, measured: Measurements) -> Judgement | None:
+    if requirements.latency_p95_ms is None:
+        return None
+    upper = measured.latency_p95_upper_ms
+    threads = f"{requirements.threads} thread{'s' if requirements.threads > 1 else ''}"
+    return Judgement(
+        "p95 latency",
+        f"at most {requirements.latency_p95_ms:g} ms on {threads}",
+        f"{measured.latency_p95_ms:.3f} ms (at most {upper:.3f} ms)",
+        upper,
+        upper <= requirements.latency_p95_ms,
+        {"bound": f"distribution-free {requirements.confidence:.0%} upper bound of the quantile"},
+    )
+
+
+def _agreement(name: str, required: float, count: Count) -> Judgement:
+    """Judged on the share itself: every test row is asked, and 1.0 has no attainable bound."""
+    return Judgement(
+        name,
+        f"at least {required:.2%}" if required < 1 else "every answer",
+        f"{count.rate:.2%} ({count})",
+        count.rate,
+        count.rate >= required,
+        {"bound": "exact: the share of the rows asked"},
+    )
+
+
+def _out_of_bounds_recall(requirements: Requirements, count: Count | None) -> Judgement | None:
+    required = requirements.out_of_bounds_recall
+    if required is None:
+        return None
+    name, asked = "out-of-bounds recall", f"at least {required:.1%}"
+    if count is None:
+        why = "there are no out-of-bounds test texts"
+        return Judgement(name, asked, f"not measured: {why}", 0.0, False, {"bound": why})
+    low = rate_lower_bound(count.num_hits, count.num_rows, confidence=requirements.confidence)
+    return Judgement(
+        name,
+        asked,
+        f"{count.rate:.1%} ({count}; at least {low:.1%})",
+        low,
+        low >= required,
+        {"bound": f"one-sided {requirements.confidence:.0%} lower bound (Clopper-Pearson)"},
+    )
+
+
+def _false_abstention(confidence: float, measured: FalseAbstention | None) -> Judgement | None:
+    if measured is None:
+        return None
+    limit = false_abstention_limit(
+        measured.asked, measured.num_calibration_rows, measured.refused.num_rows, confidence
+    )
+    count = measured.refused
+    return Judgement(
+        "false abstention",
+        f"{measured.asked:.1%} (up to {limit:.1%} by chance)",
+        f"{count.rate:.2%} ({count})",
+        limit,
+        count.rate <= limit,
+        {
+            "bound": f"{confidence:.0%} prediction limit of the conformal guarantee",
+            "upper_bound_of_rate": rate_upper_bound(
+                count.num_hits, count.num_rows, confidence=confidence
+            ),
+        },
+    )
+
+
+def false_abstention_limit(
+    rate: float, num_calibration_rows: int, num_test_rows: int, confidence: float
+) -> float:
+    """The largest share of test rows refused that the conformal guarantee still explains.
+
+    With n exchangeable calibration rows without ties and k = ceil((n + 1)(1 - rate)), the number
+    of refused test rows is beta-binomial with parameters (n + 1 - k, k) (Vovk 2012, arXiv
+    1209.2673; Angelopoulos & Bates 2021, section 3.2). The limit is its `confidence` quantile
+    as a share. A point limit of `rate` itself would fail every second honest guard.
+    """
+    from scipy.stats import betabinom
+
+    n = num_calibration_rows
+    k = conformal_rank(n, rate)
+    if k > n:
+        return 0.0
+    return float(betabinom.ppf(confidence, num_test_rows, n + 1 - k, k)) / num_test_rows
+
+
+def _fidelity(hops: Sequence[Hop]) -> Judgement | None:
+    if not hops:
+        return None
+    first = next((hop for hop in hops if not hop.holds), None)
+    share = sum(hop.holds for hop in hops) / len(hops)
+    return Judgement(
+        "fidelity",
+        "every hop holds",
+        f"all {len(hops)} hops hold" if first is None else f"{first.name} breaks: {first.note}",
+        share,
+        first is None,
+        {"bound": "exact: each hop against its own bar"},
+    )

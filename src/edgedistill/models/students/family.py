@@ -1,0 +1,63 @@
+"""What a student family tells: its settings, how one is built, and how one is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from torch import nn
+
+from edgedistill.core.artefacts import Encoded
+from edgedistill.models.students.vocabulary import KeptVocabulary
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How students of a family are trained by default: settings of the loop, and the temperature
+    of response distillation. `control_epochs`: for the same network on labels alone."""
+
+    num_epochs: int
+    control_epochs: int
+    learning_rate: float
+    batch_size: int
+    temperature: float
+    embedding_rate: float | None = None
+    patience: int = 3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a student may be built from.
+
+    `train`, `targets` (int64 [n]): the labelled training texts. `max_tokens`: longest input.
+    """
+
+    teacher: nn.Module
+    kept: KeptVocabulary
+    train: Encoded
+    targets: np.ndarray
+    num_labels: int
+    max_tokens: int
+    pad_id: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class StudentFamily:
+    """A family of students.
+
+    `presets`: what `auto` tries, by name. `recipe` is None where `build` returns a model that is
+    already fitted (no teacher, no loop). `size_bytes(config, num_rows, num_labels, hidden)`:
+    bytes of model with INT8 weights, before anything is trained.
+    """
+
+    config: type[BaseModel]
+    presets: Mapping[str, Any]
+    build: Callable[[Material, Any], nn.Module]
+    recipe: Callable[[Any], Recipe | None]
+    size_bytes: Callable[[Any, int, int, int], int]

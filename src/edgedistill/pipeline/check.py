@@ -1,0 +1,67 @@
+"""`check`: everything that can be known of a task without training anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.errors import BudgetExceeded
+from edgedistill.core.task import TaskSpec
+from edgedistill.core.task_file import load_task
+from edgedistill.data.inspection import inspect
+from edgedistill.data.loading import load_dataset
+from edgedistill.models.teachers.sources import TOKENIZER, resolve_teacher
+from edgedistill.pipeline.forecast import Forecast, forecast
+from edgedistill.tasks.classification import TextEncoder
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A valid task, what its data looks like, and what a run will take."""
+
+    spec: TaskSpec
+    inspection: Any
+    forecast: Forecast
+    warnings: tuple[str, ...]
+
+
+def check_task(path: Path) -> CheckResult:
+    """Validate a task file, its data and its teacher; forecast the run.
+
+    Raises:
+        EdgeDistillError: of the family that fits, with the place and what would be right.
+    """
+    spec = load_task(path)
+    dataset = load_dataset(spec, root=path.parent, quarantine=None)
+    source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
+    encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
+    report = inspect(dataset, spec, count_tokens=encoder.count)
+    tokens = encoder.encode(dataset.texts("train")).lengths.mean()
+    expected = forecast(spec, source / "config.json", len(dataset.train), float(tokens))
+    warnings = [sentence for severity, sentence in report.findings() if severity == "warning"]
+    warnings += budget_warnings(spec, expected)
+    return CheckResult(spec, report, expected, tuple(warnings))
+
+
+def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
+    """What of the budget looks tight; memory that cannot suffice is refused.
+
+    Raises:
+        BudgetExceeded: the teacher alone needs more memory than the budget has.
+    """
+    memory_gb = expected.memory_bytes / 1e9
+    if memory_gb > spec.budget.memory_gb:
+        raise BudgetExceeded(
+            f"the teacher needs about {memory_gb:.1f} GB to train, "
+            f"the budget is {spec.budget.memory_gb:g} GB",
+            where="budget.memory_gb",
+            fix="raise the budget, or choose a smaller teacher",
+        )
+    minutes = expected.total_s / 60
+    if minutes > spec.budget.wall_time_minutes:
+        return [
+            f"about {minutes:.0f} minutes are forecast, the budget is "
+            f"{spec.budget.wall_time_minutes:g}: the search will stop early"
+        ]
+    return []

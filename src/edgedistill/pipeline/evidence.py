@@ -1,0 +1,105 @@
+"""What the verdict rests on: the outputs of teacher, controls and bundle on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.artefacts import Dataset
+from edgedistill.evaluate.guard_arrays import Outputs
+from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.artefact import Artefact, single_outputs
+from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.student import TrainedStudent, load_student
+from edgedistill.pipeline.stages.teacher import Teacher
+from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.runtime.session import Session
+from edgedistill.tasks.classification import predicted
+
+#: Training rows that a guard score is fitted on: enough for class means, read in seconds.
+MAX_FIT_ROWS = 6000
+
+
+@dataclass(frozen=True)
+class Control:
+    """A model to compare with: its name, its role in the report, its test answers."""
+
+    name: str
+    role: str
+    answers: np.ndarray
+
+
+def calibrated_guard(
+    context: Context, data: PreparedData, teacher: Teacher, artefact: Artefact
+) -> FittedGuard:
+    """The guard fitted to the outputs of the very file that ships."""
+    session = Session(artefact.model.read_bytes(), threads=context.spec.requirements.threads)
+    dataset, encoder = data.dataset, teacher.encoder
+
+    def outputs(texts: list[str]) -> Outputs:
+        return Outputs(*single_outputs(session, encoder.encode(texts)))
+
+    rng = np.random.default_rng(context.spec.seed)
+    num = min(MAX_FIT_ROWS, len(dataset.train))
+    rows = np.sort(rng.permutation(len(dataset.train))[:num])
+    texts = dataset.texts("train")
+    outside = {
+        f"out_of_bounds_{name}": outputs([example.text for example in examples])
+        for name, examples in dataset.out_of_bounds.items()
+        if name in ("train", "validation") and examples
+    }
+    return fit_guard(
+        GuardRows(
+            train=outputs([texts[row] for row in rows]),
+            train_targets=dataset.targets("train")[rows],
+            validation=outputs(dataset.texts("validation")),
+            validation_targets=dataset.targets("validation"),
+            **outside,
+        ),
+        context.spec.boundary.false_abstention_rate,
+        seed=context.spec.seed,
+    )
+
+
+def control_answers(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    control: TrainedStudent,
+    name: str,
+    role: str,
+) -> Control:
+    """The control's test answers in full precision, the form that flatters it most."""
+    from edgedistill.models.inference import model_outputs
+
+    model = load_student(context, data, teacher, transfer, control)
+    texts = teacher.encoder.encode(data.dataset.texts("test"))
+    logits, _ = model_outputs(model, texts, pad_id=teacher.encoder.pad_id)
+    return Control(name, role, predicted(logits))
+
+
+def golden_set(dataset: Dataset, num: int = 500) -> tuple[list[str], np.ndarray]:
+    """Validation rows, spread over the classes, that go through every hop of the ledger."""
+    from edgedistill.pipeline.packaging import golden_rows
+
+    targets = dataset.targets("validation")
+    rows = golden_rows(targets, num)
+    texts = dataset.texts("validation")
+    return [texts[row] for row in rows], targets[rows]
+
+
+def model_logits(model: Any, texts: list[str], teacher: Teacher) -> np.ndarray:
+    """Logits of a PyTorch module on texts, float32 [n, classes]."""
+    from edgedistill.models.inference import model_outputs
+
+    encoded = teacher.encoder.encode(texts)
+    return model_outputs(model, encoded, pad_id=teacher.encoder.pad_id)[0]
+
+
+def file_logits(model: bytes, texts: list[str], teacher: Teacher) -> np.ndarray:
+    """Logits of an ONNX file on texts, one at a time, float32 [n, classes]."""
+    return single_outputs(Session(model, threads=1), teacher.encoder.encode(texts))[0]

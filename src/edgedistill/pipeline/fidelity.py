@@ -1,0 +1,44 @@
+"""The fidelity ledger of a run: teacher → student → exported → compressed → run from the bundle."""
+
+from __future__ import annotations
+
+from edgedistill.evaluate.fidelity import HopBars, Ledger
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.evidence import file_logits, golden_set, model_logits
+from edgedistill.pipeline.stages.artefact import LEAST_AGREEMENT, MOST_LOST_ACCURACY, Artefact
+from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.student import load_student
+from edgedistill.pipeline.stages.teacher import Teacher
+from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.runtime.classification import Classifier
+from edgedistill.tasks.classification import predicted
+
+
+def keep_ledger(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    artefact: Artefact,
+    classifier: Classifier,
+) -> Ledger:
+    """Carry one golden set (validation rows) through every hop."""
+    texts, targets = golden_set(data.dataset)
+    # One answer of a small golden set must not break a hop.
+    one = 1.0 / len(texts)
+    student = load_student(context, data, teacher, transfer, artefact.student)
+    hops = [
+        ("teacher", model_logits(teacher.load(data.dataset), texts, teacher), None),
+        ("student", model_logits(student, texts, teacher), None),
+        ("exported", file_logits(artefact.full.read_bytes(), texts, teacher),
+         HopBars(agreement=1.0 - one, logit_difference=0.01)),
+        ("compressed", file_logits(artefact.model.read_bytes(), texts, teacher),
+         HopBars(agreement=min(LEAST_AGREEMENT, 1 - 2 * one) - one,
+                 score_drop=MOST_LOST_ACCURACY + 2 * one)),
+        ("run from the bundle", classifier.raw(texts)[0],
+         HopBars(agreement=1.0, logit_difference=1e-5)),
+    ]  # fmt: skip
+    ledger = Ledger(targets)
+    for name, logits, bars in hops:
+        ledger.record(name, predicted(logits), logits=logits, bars=bars)
+    return ledger

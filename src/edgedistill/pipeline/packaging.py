@@ -1,0 +1,151 @@
+"""The bundle: model, tokenizer, guard, golden examples, model card and manifest."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.artefacts import Dataset, Judgement
+from edgedistill.core.task import TaskSpec
+from edgedistill.runtime.bundle import Bundle, write_bundle
+from edgedistill.runtime.guard.boundary import Guard
+from edgedistill.runtime.manifest import (
+    GOLDEN,
+    MODEL,
+    MODEL_CARD,
+    TOKENIZER,
+    InputLimits,
+    Manifest,
+)
+
+NUM_GOLDEN = 64
+#: Logits may differ by this much between machines: INT8 kernels round differently.
+GOLDEN_TOLERANCE = 0.25
+PACKAGES = ("edgedistill", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
+
+
+def golden_rows(targets: np.ndarray, num: int = NUM_GOLDEN) -> np.ndarray:
+    """Rows spread over the classes: the first of each class, then the second, …"""
+    order = np.argsort(targets, kind="stable")
+    rank = np.empty(len(targets), np.int64)
+    _, starts, counts = np.unique(targets[order], return_index=True, return_counts=True)
+    rank[order] = np.arange(len(targets)) - np.repeat(starts, counts)
+    return np.sort(np.lexsort((targets, rank))[:num])
+
+
+def machine() -> str:
+    """This machine in words."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return f"{processor}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the bundle; packages that are absent are left out."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_task_bundle(
+    folder: Path,
+    spec: TaskSpec,
+    dataset: Dataset,
+    *,
+    model: bytes,
+    tokenizer: bytes,
+    pad_id: int,
+    guard: Guard,
+    golden: Sequence[Mapping[str, Any]],
+    batching: str,
+    judgements: Sequence[Judgement],
+    measurements: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Bundle:
+    """Write the bundle folder, whole or not at all."""
+    limits = spec.input
+    manifest = Manifest(
+        kind=spec.kind,
+        name=spec.name,
+        task=spec.model_dump(mode="json"),
+        labels=dataset.labels,
+        input=InputLimits(
+            limits.min_characters, limits.max_characters, limits.max_tokens, limits.languages
+        ),
+        batching=batching,
+        threads=spec.requirements.threads,
+        pad_id=pad_id,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        requirements=tuple(_plain(asdict(j)) for j in judgements),
+        measurements=_plain(measurements),
+        provenance=_plain(provenance),
+    )
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in golden)
+    files = {
+        MODEL: model,
+        TOKENIZER: tokenizer,
+        GOLDEN: lines.encode(),
+        MODEL_CARD: model_card(spec, dataset, judgements, provenance).encode(),
+        **guard.to_files(),
+    }
+    return write_bundle(folder, manifest, files)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would give it back: tuples become lists, numbers stay finite."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def model_card(
+    spec: TaskSpec,
+    dataset: Dataset,
+    judgements: Sequence[Judgement],
+    provenance: Mapping[str, Any],
+) -> str:
+    """What the model is for, what it is not for, and how well it does: Markdown."""
+    lines = [f"# {spec.name}", "", spec.description or f"A {spec.kind} model.", ""]
+    lines += ["## In bounds", ""]
+    languages = ", ".join(spec.input.languages) or "any language"
+    lines.append(
+        f"- Text ({languages}) of {spec.input.min_characters} to {spec.input.max_characters} "
+        f"characters, at most {spec.input.max_tokens} tokens."
+    )
+    if spec.input.domain:
+        lines.append(f"- Domain: {spec.input.domain}.")
+    shown = ", ".join(dataset.labels[:40]) + (", …" if len(dataset.labels) > 40 else "")
+    lines += [f"- Answers one of {len(dataset.labels)} labels: {shown}.", ""]
+    if spec.boundary.non_goals:
+        lines += ["## Not for", "", *[f"- {goal}" for goal in spec.boundary.non_goals], ""]
+    rate = spec.boundary.false_abstention_rate
+    lines += [
+        "## Boundary",
+        "",
+        f"The model abstains where its out-of-bounds score passes a threshold that was set so that "
+        f"about {rate:.1%} of in-bounds inputs are refused; it always says why.",
+        "",
+        "## Measured on the files of this bundle",
+        "",
+    ]
+    lines += [
+        f"- {j.requirement}: {j.measured} (required: {j.required}) — "
+        f"{'holds' if j.holds else 'does not hold'}"
+        for j in judgements
+    ] or ["- not yet measured"]
+    lines += ["", "## Made from", ""]
+    lines += [f"- {name}: {value}" for name, value in provenance.items() if isinstance(value, str)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,187 @@
+"""Which students to try, and which one to keep: decided on validation only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.errors import BudgetExceeded, SpecError
+from edgedistill.core.events import Event
+from edgedistill.core.task import Requirements, TaskSpec
+from edgedistill.evaluate.intervals import retention_interval
+from edgedistill.models.families import FAMILIES
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.student import Candidate
+
+#: The control without a teacher: tried in every run, shipped only if it is the best.
+CONTROL = Candidate("linear", "linear", {})
+#: Share of the wall time that stays for the final evaluation.
+RESERVE = 0.15
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One candidate of the search: measured, or skipped with the reason.
+
+    `retention_low`: lower confidence bound of retention on validation. `on_front`: no other
+    candidate is at least as good in accuracy, bytes and p95 and better in one.
+    """
+
+    candidate: Candidate
+    artefact: Artefact | None
+    retention_low: float = 0.0
+    on_front: bool = False
+    chosen: bool = False
+    reason: str = ""
+
+
+def candidates_of(spec: TaskSpec) -> list[Candidate]:
+    """The students that the task asks for, cheapest family first; the linear control is one.
+
+    Raises:
+        SpecError: an unknown family, or options that it does not have.
+    """
+    if spec.student.family == "auto":
+        found = [
+            Candidate(family, f"{family}-{preset}", options)
+            for family in reversed(FAMILIES)
+            for preset, options in FAMILIES.load(family).presets.items()
+            if family != CONTROL.family
+        ]
+    else:
+        options = _checked_options(spec)
+        found = [Candidate(spec.student.family, spec.student.family, options)]
+    return found if any(c.family == CONTROL.family for c in found) else [CONTROL, *found]
+
+
+def _checked_options(spec: TaskSpec) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    family = FAMILIES.load(spec.student.family)
+    try:
+        config = family.config(**spec.student.options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise SpecError(
+            f"student.options.{key}: {fault['msg']}",
+            fix=f"options of {spec.student.family}: {', '.join(family.config.model_fields)}",
+        ) from error
+    values: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    return values
+
+
+def search(
+    context: Context,
+    candidates: Iterable[Candidate],
+    make: Callable[[Candidate], Artefact],
+    size_bytes: Callable[[Candidate], int],
+    teacher_right: np.ndarray,
+) -> list[Tried]:
+    """Try the candidates within budget and size, and choose.
+
+    Args:
+        make: trains, exports and measures one.
+        size_bytes: forecast of model and tokenizer at INT8, before training.
+        teacher_right: bool [num_validation], which rows the teacher gets right.
+    """
+    required = context.spec.requirements
+    tried: list[Tried] = []
+    for candidate in candidates:
+        forecast = size_bytes(candidate)
+        if required.size_mb is not None and forecast > 1.1 * required.size_mb * 1e6:
+            reason = f"would take about {forecast / 1e6:.1f} MB, over the {required.size_mb:g} MB"
+            tried.append(Tried(candidate, None, reason=reason))
+        elif _out_of_time(context) and any(
+            t.artefact and t.candidate.family != CONTROL.family for t in tried
+        ):
+            tried.append(Tried(candidate, None, reason="no time left in the budget"))
+        else:
+            artefact = make(candidate)
+            low = validation_retention(artefact, teacher_right, required)
+            tried.append(Tried(candidate, artefact, low))
+        if tried[-1].artefact is None:
+            context.listener(Event("search", "declined", f"{candidate.name}: {tried[-1].reason}"))
+    if not any(t.artefact for t in tried):
+        raise BudgetExceeded(
+            "no student family fits the size that is required",
+            where="requirements.size_mb",
+            fix="; ".join(f"{t.candidate.name} {t.reason}" for t in tried),
+        )
+    return choose(tried, required)
+
+
+def validation_retention(
+    artefact: Artefact, teacher_right: np.ndarray, required: Requirements
+) -> float:
+    """Lower bound of retention on validation, of the file that would ship."""
+    interval = retention_interval(
+        teacher_right, artefact.validation_right, confidence=required.confidence
+    )
+    return float(interval.low)
+
+
+def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
+    """Mark front and choice.
+
+    Of those within size and latency: the smallest whose retention bound meets the requirement,
+    or else the most accurate. If none is within: the most accurate of all.
+    """
+    made = [t for t in tried if t.artefact is not None]
+    front = pareto_front([_axes(t) for t in made])
+
+    def within(t: Tried) -> bool:
+        v = t.artefact.chosen  # type: ignore[union-attr]
+        return (required.size_mb is None or v.size_bytes <= required.size_mb * 1e6) and (
+            required.latency_p95_ms is None or v.p95_ms <= required.latency_p95_ms
+        )
+
+    pool = [t for t in made if within(t)] or made
+    enough = [t for t in pool if t.retention_low >= (required.retention or 0.0)]
+    if enough:
+        best = min(enough, key=lambda t: (_axes(t)[1], _axes(t)[2]))
+    else:
+        best = max(pool, key=lambda t: (_axes(t)[0], -_axes(t)[1]))
+    result = []
+    for t in tried:
+        if t.artefact is None:
+            result.append(t)
+            continue
+        on_front = front[made.index(t)]
+        reason = "" if t is best else _why_not(t, best, within(t), t in enough, on_front)
+        result.append(Tried(t.candidate, t.artefact, t.retention_low, on_front, t is best, reason))
+    return result
+
+
+def _why_not(t: Tried, best: Tried, within: bool, enough: bool, on_front: bool) -> str:
+    if not within:
+        return "over the size or latency asked for"
+    if not enough:
+        return f"retention bound {t.retention_low:.2%} on validation is below the requirement"
+    if not on_front:
+        return "another is as good in every respect and better in one"
+    return f"{best.candidate.name} is smaller and meets the requirement too"
+
+
+def _axes(t: Tried) -> tuple[float, int, float]:
+    variant = t.artefact.chosen  # type: ignore[union-attr]
+    return variant.accuracy, variant.size_bytes, variant.p95_ms
+
+
+def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[bool]:
+    """True for points that no other dominates; first axis up, the others down."""
+    values = np.array([(-a, b, c) for a, b, c in points], dtype=float).reshape(-1, 3)
+    return [
+        not any((other <= point).all() and (other < point).any() for other in values)
+        for point in values
+    ]
+
+
+def _out_of_time(context: Context) -> bool:
+    total = context.spec.budget.wall_time_minutes * 60.0
+    return time.monotonic() > context.deadline - RESERVE * total

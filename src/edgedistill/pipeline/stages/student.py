@@ -1,0 +1,182 @@
+"""Stage `student`: build one candidate and train it, distilled or (as control) on labels alone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.files import read_json, write_json
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.teacher import CHECKPOINTS, Teacher, validation_accuracy
+from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.pipeline.store import StageResult
+
+WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student to try: its family, a name for people, and its settings."""
+
+    family: str
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A trained candidate on disk, and the record of its training."""
+
+    candidate: Candidate
+    stage: StageResult
+    training: dict[str, Any]
+
+
+def train_student(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    candidate: Candidate,
+    *,
+    distilled: bool = True,
+) -> TrainedStudent:
+    """The trained candidate; `distilled=False` trains the same network on the labels alone."""
+    spec = context.spec
+    inputs = {
+        "transfer": transfer.stage.fingerprint,
+        "family": candidate.family,
+        "options": candidate.options,
+        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        "seed": spec.seed,
+    }
+    name = f"student-{candidate.name}" if distilled else f"control-{candidate.name}"
+
+    def compute(folder: Path) -> None:
+        model, recipe = _build(context, data, teacher, transfer, candidate)
+        if recipe is None:
+            accuracy = validation_accuracy(data.dataset, teacher.encoder)(model)
+            record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
+        else:
+            record = _train(context, data, teacher, transfer, model, recipe, name, folder, distilled)
+        _save(model, folder / WEIGHTS)
+        write_json(folder / "training.json", record)
+
+    stage = context.store.stage(name, inputs, compute, rooms=("train", "models", "tasks"))
+    return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
+
+
+def load_student(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    trained: TrainedStudent,
+) -> Any:
+    """The trained student as a module in evaluation mode."""
+    from safetensors.torch import load_file
+
+    model, _ = _build(context, data, teacher, transfer, trained.candidate)
+    model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
+    return model.eval()
+
+
+def _build(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    candidate: Candidate,
+) -> tuple[Any, Any]:
+    """(module, recipe) of a candidate before training."""
+    import torch
+
+    from edgedistill.models.families import FAMILIES
+    from edgedistill.models.students.family import Material
+    from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
+
+    spec = context.spec
+    family = FAMILIES.load(candidate.family)
+    config = family.config(**candidate.options)
+    torch.manual_seed(spec.seed)
+    model = teacher.load(data.dataset)
+    encoder = teacher.encoder
+    train = encoder.encode(data.dataset.texts("train"))
+    num_real = transfer.num_labelled + len(data.dataset.unlabelled)
+    real_ids = np.asarray(transfer.texts.ids[: int(transfer.texts.starts[num_real])])
+    table = model.encoder.get_input_embeddings().weight
+    used = used_tokens([real_ids], vocabulary_size=len(table))
+    material = Material(
+        teacher=model,
+        kept=keep_tokens(table, used.tolist(), encoder.special_ids),
+        train=train,
+        targets=data.dataset.targets("train"),
+        num_labels=len(data.dataset.labels),
+        max_tokens=spec.input.max_tokens,
+        pad_id=encoder.pad_id,
+        seed=spec.seed,
+    )
+    return family.build(material, config), family.recipe(config)
+
+
+def _train(
+    context: Context,
+    data: PreparedData,
+    teacher: Teacher,
+    transfer: TransferSet,
+    model: Any,
+    recipe: Any,
+    name: str,
+    folder: Path,
+    distilled: bool,
+) -> dict[str, Any]:
+    from edgedistill.core.protocols import Signal, Step
+    from edgedistill.train.batches import TrainingSet
+    from edgedistill.train.distill.response import Response, ResponseConfig
+    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.tune.supervised import Supervised
+
+    settings = context.spec.distillation
+    targets = data.dataset.targets("train")
+    step: Step
+    if distilled:
+        labels = np.full(len(transfer.texts), -1, np.int64)
+        labels[: len(targets)] = targets
+        examples = TrainingSet(
+            transfer.texts, labels, teacher.encoder.pad_id, {Signal.LOGITS: transfer.logits}
+        )
+        temperature = settings.temperature or recipe.temperature
+        step = Response(ResponseConfig(temperature=temperature, hard_weight=settings.hard_weight))
+        num_epochs = settings.num_epochs or recipe.num_epochs
+    else:
+        texts = teacher.encoder.encode(data.dataset.texts("train"))
+        examples = TrainingSet(texts, targets, teacher.encoder.pad_id)
+        step = Supervised(label_smoothing=recipe.label_smoothing)
+        num_epochs = recipe.control_epochs
+    result = train(
+        model, step, examples,
+        score=validation_accuracy(data.dataset, teacher.encoder),
+        config=LoopConfig(
+            num_epochs=num_epochs,
+            learning_rate=recipe.learning_rate,
+            embedding_rate=recipe.embedding_rate,
+            batch_size=recipe.batch_size,
+            patience=recipe.patience,
+            weight_decay=recipe.weight_decay,
+            seed=context.spec.seed,
+        ),
+        checkpoints=folder / CHECKPOINTS, stage=name, listener=context.listener,
+    )  # fmt: skip
+    shutil.rmtree(folder / CHECKPOINTS)
+    return asdict(result)
+
+
+def _save(model: Any, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, path)

@@ -1,0 +1,136 @@
+"""Stage `teacher`: fine-tune the encoder, or take an already fine-tuned classifier."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.artefacts import Dataset
+from edgedistill.core.errors import ModelError
+from edgedistill.core.files import read_json, sha256_of, write_json
+from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.store import StageResult
+from edgedistill.tasks.classification import TextEncoder
+
+CLASSIFIER = "classifier"
+TRAINING = "training.json"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The fine-tuned teacher on disk, its tokenizer, and the record of its training."""
+
+    stage: StageResult
+    encoder: TextEncoder
+    training: dict[str, Any]
+    source: Path
+    weights_sha256: str
+
+    def load(self, dataset: Dataset) -> Any:
+        """The teacher as a module in evaluation mode."""
+        from edgedistill.models.teachers.encoder import fine_tuned_classifier, load_classifier
+
+        if (self.stage.folder / CLASSIFIER).exists():
+            return load_classifier(self.stage.folder / CLASSIFIER, dataset.labels)
+        return fine_tuned_classifier(self.source, dataset.labels).eval()
+
+
+def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
+    """Fine-tune on the training split, stop early on validation."""
+    spec = context.spec
+    source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
+    digest = sha256_of(source / WEIGHTS)
+    inputs = {
+        "data": data.stage.fingerprint,
+        "weights": digest,
+        "tokenizer": sha256_of(source / TOKENIZER),
+        "settings": spec.teacher.model_dump(mode="json", exclude={"source", "sha256"}),
+        "max_tokens": spec.input.max_tokens,
+        "seed": spec.seed,
+    }
+
+    def compute(folder: Path) -> None:
+        shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
+        encoder = TextEncoder(folder / TOKENIZER, spec.input.max_tokens)
+        if spec.teacher.num_epochs == 0:
+            record = _use_as_it_is(context, data.dataset, encoder, source)
+        else:
+            record = _fine_tune(context, data.dataset, encoder, source, folder)
+        write_json(folder / TRAINING, record)
+
+    stage = context.store.stage(
+        "teacher", inputs, compute, rooms=("train", "models/teachers", "tasks")
+    )
+    encoder = TextEncoder(stage.folder / TOKENIZER, spec.input.max_tokens)
+    return Teacher(stage, encoder, read_json(stage.folder / TRAINING), source, digest)
+
+
+def _fine_tune(
+    context: Context, dataset: Dataset, encoder: TextEncoder, source: Path, folder: Path
+) -> dict[str, Any]:
+    import torch
+
+    from edgedistill.models.teachers.encoder import new_classifier, save_classifier
+    from edgedistill.train.batches import TrainingSet
+    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.tune.supervised import Supervised
+
+    spec = context.spec
+    torch.manual_seed(spec.seed)
+    model = new_classifier(source, len(dataset.labels))
+    texts = encoder.encode(dataset.texts("train"))
+    result = train(
+        model,
+        Supervised(),
+        TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
+        score=validation_accuracy(dataset, encoder),
+        config=LoopConfig(
+            num_epochs=spec.teacher.num_epochs,
+            learning_rate=spec.teacher.learning_rate,
+            batch_size=spec.teacher.batch_size,
+            patience=spec.teacher.patience,
+            precision=spec.teacher.precision,
+            seed=spec.seed,
+        ),
+        checkpoints=folder / CHECKPOINTS,
+        stage="teacher",
+        listener=context.listener,
+    )
+    save_classifier(model, folder / CLASSIFIER, dataset.labels)
+    shutil.rmtree(folder / CHECKPOINTS)
+    return asdict(result)
+
+
+def _use_as_it_is(
+    context: Context, dataset: Dataset, encoder: TextEncoder, source: Path
+) -> dict[str, Any]:
+    from edgedistill.models.teachers.encoder import fine_tuned_classifier
+
+    model = fine_tuned_classifier(source, dataset.labels).eval()
+    accuracy = validation_accuracy(dataset, encoder)(model)
+    if accuracy < 2.0 / len(dataset.labels):
+        raise ModelError(
+            f"the classifier is right on {accuracy:.1%} of the validation rows: no teacher",
+            where="teacher.source",
+            fix="check that it was fine-tuned on these labels, or set teacher.num_epochs > 0",
+        )
+    return {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
+
+
+def validation_accuracy(dataset: Dataset, encoder: TextEncoder) -> Any:
+    """A function that scores a model: its accuracy on the validation split."""
+    from edgedistill.models.inference import model_outputs
+    from edgedistill.tasks.classification import predicted
+
+    texts, targets = encoder.encode(dataset.texts("validation")), dataset.targets("validation")
+
+    def score(model: Any) -> float:
+        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
+        return float((predicted(logits) == targets).mean())
+
+    return score

@@ -1,0 +1,122 @@
+"""Results of stages, kept by fingerprint: what stands is reused, what was cut off goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import edgedistill
+from edgedistill.core.events import Event, Listener
+from edgedistill.core.files import exclusive, fingerprint, read_json, storage_errors, write_json
+
+RECORD = "stage.json"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: its folder, its fingerprint, and what it took."""
+
+    name: str
+    folder: Path
+    fingerprint: str
+    seconds: float
+    reused: bool
+
+
+class Store:
+    """A folder of stage results, shared by all runs beside it.
+
+    A stage's fingerprint is that of its name, of the settings and inputs it was given, and of
+    the source code of the rooms it runs. A stage that is being computed lives in a folder that
+    ends in `.partial`; it gets its final name in one step when it is whole.
+    """
+
+    def __init__(self, folder: Path, listener: Listener) -> None:
+        self.folder = folder
+        self.listener = listener
+        self.results: list[StageResult] = []
+
+    def stage(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[Path], None],
+        *,
+        rooms: tuple[str, ...],
+    ) -> StageResult:
+        """The result of a stage, computed now or found.
+
+        Args:
+            inputs: JSON values that the result depends on, fingerprints of earlier stages among
+                them.
+            compute: writes the result into the folder it is given; may find there what an
+                earlier, killed attempt left.
+            rooms: packages of edgedistill whose code the result depends on.
+        """
+        code = {room: code_version(room) for room in rooms}
+        key = fingerprint({"stage": name, "inputs": inputs, "code": code})
+        folder = self.folder / f"{name}-{key[:16]}"
+        if not (folder / RECORD).exists():
+            self._compute(name, key, folder, inputs, compute)
+            reused = False
+        else:
+            self.listener(Event(name, "reused", "stands as it was"))
+            reused = True
+        seconds = float(read_json(folder / RECORD)["seconds"])
+        result = StageResult(name, folder, key, seconds, reused)
+        self.results.append(result)
+        return result
+
+    def _compute(
+        self,
+        name: str,
+        key: str,
+        folder: Path,
+        inputs: Mapping[str, Any],
+        compute: Callable[[Path], None],
+    ) -> None:
+        partial = folder.with_name(folder.name + ".partial")
+        with storage_errors(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+        with exclusive(partial):
+            if (folder / RECORD).exists():
+                return
+            self.listener(Event(name, "started"))
+            started = time.monotonic()
+            spent = partial / "seconds.json"
+            before = float(read_json(spent)) if spent.exists() else 0.0
+            try:
+                with storage_errors(partial):
+                    compute(partial)
+            finally:
+                seconds = before + time.monotonic() - started
+                if partial.exists():
+                    write_json(spent, seconds)
+            write_json(
+                partial / RECORD, {"name": name, "fingerprint": key, "seconds": seconds,
+                                   "inputs": inputs},
+            )  # fmt: skip
+            spent.unlink()
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        (folder / ".lock").unlink(missing_ok=True)
+        self.listener(Event(name, "finished", f"{seconds:.1f} s"))
+
+
+@cache
+def code_version(room: str) -> str:
+    """Digest of the source code of a package of edgedistill (`train`, `models/students`, …)."""
+    base = Path(edgedistill.__file__).parent
+    target = base / room
+    files = sorted(target.rglob("*.py")) if target.is_dir() else [target.with_suffix(".py")]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(base)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

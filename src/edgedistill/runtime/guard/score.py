@@ -1,0 +1,25 @@
+"""What every out-of-bounds score satisfies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+"""Fitted arrays of a score by name, as they stand in `guard.npz`."""
+
+
+class Score(Protocol):
+    """Tells how far outside the task an input lies; higher is further out.
+
+    `arrays`: names of the fitted arrays it reads, none for scores that need no fitting.
+    """
+
+    arrays: ClassVar[tuple[str, ...]]
+
+    @staticmethod
+    def score(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
+        """Scores float64 [n] of logits [n, classes] and features [n, dim]."""
+        ...

@@ -1,0 +1,69 @@
+"""The model in ONNX Runtime, set up for short single-threaded calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from edgedistill.core.errors import BundleError
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUTS = ["logits", "features"]
+_SEVERITY_ERROR = 3
+
+
+class Session:
+    """A classifier's network: int64 ids and mask in, float32 logits and features out.
+
+    Safe to call from several threads. Built from bytes, not from a path, so that what runs is
+    what was hashed and a model cannot pull further files in by reference.
+
+    Args:
+        model: the ONNX file.
+        threads: threads inside an operator; there is one between operators.
+
+    Raises:
+        BundleError: not an ONNX model that this runtime can run, or of other inputs and outputs.
+    """
+
+    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = _SEVERITY_ERROR
+        # Waiting threads that spin take the core from the rest of a small device.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no base but this one
+            raise BundleError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
+                where="model.onnx",
+                fix="export it again, or install a newer onnxruntime",
+            ) from error
+        self._require_contract()
+        self._run: Any = self._session.run
+
+    def _require_contract(self) -> None:
+        inputs = {value.name for value in self._session.get_inputs()}
+        outputs = {value.name for value in self._session.get_outputs()}
+        if inputs != set(INPUTS) or not outputs.issuperset(OUTPUTS):
+            raise BundleError(
+                f"the model takes {sorted(inputs)} and gives {sorted(outputs)}",
+                where="model.onnx",
+                fix="a classifier takes input_ids, attention_mask and gives logits, features",
+            )
+
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [batch, classes] and features [batch, dim] of int64 [batch, sequence] inputs."""
+        logits, features = self._run(
+            OUTPUTS, {"input_ids": input_ids, "attention_mask": attention_mask}
+        )
+        return logits, features
