@@ -17,7 +17,9 @@ def material(num_labels: int) -> Material:
     targets = rng.integers(0, num_labels, 120)
     rows = [[2, *(4 + (t * 5 + rng.integers(0, 8, 6)) % 30).tolist(), 3] for t in targets]
     kept = KeptVocabulary(torch.arange(34), torch.arange(34, dtype=torch.int16))
-    return Material(torch.nn.Identity(), kept, Encoded.from_lists(rows), targets, num_labels, 64, 0, 0)
+    return Material(
+        torch.nn.Identity(), kept, Encoded.from_lists(rows), targets, num_labels, 64, 0, 0
+    )
 
 
 @pytest.mark.parametrize("num_labels", [2, 5])

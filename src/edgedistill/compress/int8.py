@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -20,6 +21,7 @@ from onnxruntime.quantization import (
 
 # Asked for by the quantiser where shape inference found no type (dynamo exports).
 OPTIONS: dict[str, Any] = {"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True}
+onnxruntime.set_default_logger_severity(3)  # unused initializers of its own making
 logging.getLogger("root").addFilter(lambda record: "pre-processing" not in record.getMessage())
 
 

@@ -1,4 +1,4 @@
-"""The small Protocols that methods satisfy. A method is one file, one config, one catalogue line."""
+"""The small Protocols that methods satisfy: one file, one config, one catalogue line a method."""
 
 from __future__ import annotations
 

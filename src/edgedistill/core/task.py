@@ -139,7 +139,7 @@ class TeacherSpec(Section):
     """The big model, and how it is fine-tuned."""
 
     source: str
-    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`; a folder may hold a fine-tuned classifier."""
+    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`; a fine-tuned classifier may be one."""
     sha256: str | None = None
     """Expected digest of model.safetensors; a difference stops the run."""
     num_epochs: Annotated[int, Field(ge=0, le=100)] = 5

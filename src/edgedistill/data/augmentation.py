@@ -15,7 +15,7 @@ has no key in the layout (any other script) is swapped, deleted or doubled inste
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -28,7 +28,10 @@ def _keyboard_neighbours(rows: Sequence[str]) -> MappingProxyType[str, str]:
     at = {(r, c): key for r, row in enumerate(rows) for c, key in enumerate(row)}
     steps = ((0, -1), (0, 1), (-1, 0), (-1, 1), (1, 0), (1, -1))
     return MappingProxyType(
-        {key: "".join(at.get((r + dr, c + dc), "") for dr, dc in steps) for (r, c), key in at.items()}
+        {
+            key: "".join(at.get((r + dr, c + dc), "") for dr, dc in steps)
+            for (r, c), key in at.items()
+        }
     )
 
 
@@ -97,28 +100,19 @@ def add_typo(text: str, rng: random.Random) -> str:
     return text[: i + 1] + text[i:]
 
 
-def _makers(
-    texts: Sequence[str], config: AugmentationConfig, rng: random.Random
-) -> dict[Callable[[], str], float]:
-    """Return the three ways of making one text, each with its weight."""
-
-    def shorten(text: str) -> str:
-        return drop_words(text, rng.uniform(0, config.max_dropout), rng)
-
-    def maybe_shorten(text: str) -> str:
-        return shorten(text) if rng.random() < config.extra_dropout else text
-
-    def mistype() -> str:
-        text = rng.choice(texts)
+def _make(texts: Sequence[str], config: AugmentationConfig, rng: random.Random) -> str:
+    """Make one text of a kind drawn by the weights."""
+    weights = (config.dropout_weight, config.mixing_weight, config.typo_weight)
+    kind = rng.choices(("dropout", "mixing", "typo"), weights)[0]
+    text, rate = rng.choice(texts), rng.uniform(0, config.max_dropout)
+    if kind == "dropout":
+        return drop_words(text, rate, rng)
+    if kind == "mixing":
+        text = mix_spans(text, rng.choice(texts), rng)
+    else:
         for _ in range(rng.randint(1, config.max_typos)):
             text = add_typo(text, rng)
-        return maybe_shorten(text)
-
-    return {
-        lambda: shorten(rng.choice(texts)): config.dropout_weight,
-        lambda: maybe_shorten(mix_spans(rng.choice(texts), rng.choice(texts), rng)): config.mixing_weight,
-        mistype: config.typo_weight,
-    }
+    return drop_words(text, rate, rng) if rng.random() < config.extra_dropout else text
 
 
 def augment(
@@ -137,11 +131,10 @@ def augment(
     if not sources or num == 0:
         return []
     rng = random.Random(seed)
-    makers = _makers(sources, config or AugmentationConfig(), rng)
-    kinds, weights = list(makers), list(makers.values())
+    settings = config or AugmentationConfig()
     seen, made = set(texts), list[str]()
     for _ in range(_ATTEMPTS_PER_TEXT * num):
-        text = rng.choices(kinds, weights)[0]().strip()
+        text = _make(sources, settings, rng).strip()
         if text and text not in seen:
             seen.add(text)
             made.append(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,15 @@ def read_examples(
 
 def require_file(path: Path) -> None:
     """Raise DataError, with what might be meant, unless `path` is a file of a known form."""
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path), fix=_near_names(path)) from error
+    except (OSError, ValueError) as error:  # no right to look, a name no system takes, a loop
+        raise DataError(f"cannot be read ({error})", where=str(path)) from error
+    if stat.S_ISDIR(mode):
         raise DataError("this is a folder", where=str(path), fix="name a file in it")
-    if not path.exists():
-        raise DataError("no such file", where=str(path), fix=_near_names(path))
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise DataError("not a regular file", where=str(path), fix="save the rows as a file")
     if path.suffix.lower() not in FORMATS:
         raise DataError(

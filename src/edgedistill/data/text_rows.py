@@ -59,8 +59,7 @@ def delimited_rows(path: Path, delimiter: str) -> Iterator[Row | MalformedRow]:
     Raises:
         DataError: the header cannot be used.
     """
-    waiting: deque[_Line] = deque()
-    lines = _with_pushed_back(_lines(path), waiting)
+    lines = _Lines(path)
     header: list[str] | None = None
     for first in lines:
         if first.raw is None:
@@ -68,9 +67,9 @@ def delimited_rows(path: Path, delimiter: str) -> Iterator[Row | MalformedRow]:
             continue
         taken = [first]
         try:
-            cells = next(csv.reader(_feed(taken, lines, waiting), delimiter=delimiter, strict=True))
+            cells = next(csv.reader(_feed(taken, lines), delimiter=delimiter, strict=True))
         except csv.Error as error:
-            waiting.extendleft(reversed(taken[1:]))
+            lines.push_back(taken[1:])
             if header is None:
                 raise DataError(f"the header is not readable: {error}", where=str(path)) from error
             yield MalformedRow(
@@ -177,23 +176,27 @@ def _too_long(path: Path, line: _Line) -> MalformedRow:
     return MalformedRow(str(path), line.number, "the line is longer than 1 MB", line.content)
 
 
-def _with_pushed_back(lines: Iterator[_Line], waiting: deque[_Line]) -> Iterator[_Line]:
-    """Lines that were pushed back come first."""
-    while True:
-        if waiting:
-            yield waiting.popleft()
-        elif (line := next(lines, None)) is not None:
-            yield line
-        else:
-            return
+class _Lines(Iterator[_Line]):
+    """The lines of a file, with a way back: lines that were taken too many come again."""
+
+    def __init__(self, path: Path) -> None:
+        self._ahead = _lines(path)
+        self._again: deque[_Line] = deque()
+
+    def __next__(self) -> _Line:
+        return self._again.popleft() if self._again else next(self._ahead)
+
+    def push_back(self, lines: list[_Line]) -> None:
+        """Give these lines, in their order, before all others."""
+        self._again.extendleft(reversed(lines))
 
 
-def _feed(taken: list[_Line], lines: Iterator[_Line], waiting: deque[_Line]) -> Iterator[str]:
+def _feed(taken: list[_Line], lines: _Lines) -> Iterator[str]:
     """Text of the first line, then of as many as the row needs; they are noted in `taken`."""
     yield _text(taken[0])
     for line in lines:
         if line.raw is None:
-            waiting.appendleft(line)
+            lines.push_back([line])
             return
         taken.append(line)
         yield _text(line)

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from edgedistill.core.errors import VerificationFailed
 from edgedistill.evaluate.metrics import accuracy
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class HopBars:
@@ -144,6 +146,10 @@ class Ledger:
 
 
 def _reason(what: str, value: float | None, bar: float | None, *, at_least: bool) -> str:
-    if bar is None or value is None or (value >= bar if at_least else value <= bar):
+    if bar is None or value is None:
+        return ""
+    # A share that equals its bar must not fail by rounding.
+    short = bar - value if at_least else value - bar
+    if short <= _ROUNDING:
         return ""
     return f"{what} {value:.4g}, {'at least' if at_least else 'at most'} {bar:.4g} required"

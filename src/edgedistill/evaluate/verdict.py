@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ class Measurements:
     """What was measured on the file that ships.
 
     `retention` has the confidence of the requirements. `latency_p95_upper_ms` is the
-    distribution-free upper confidence bound of the 95th percentile `latency_p95_ms`.
+    distribution-free upper confidence bound of the 95th percentile `latency_p95_ms`, infinite
+    where too few measurements give none: the requirement then does not hold.
     `repeat_agreement` counts bit-identical answers, `batch_agreement` equal labels alone and in
     a batch. `out_of_bounds_refused` is None without out-of-bounds test texts,
     `false_abstention` is None without a guard.
@@ -92,12 +94,14 @@ def ships(judgements: Sequence[Judgement]) -> bool:
 
 
 def reasons(judgements: Sequence[Judgement]) -> tuple[str, ...]:
-    """A sentence for each requirement that does not hold."""
-    return tuple(
-        f"{j.requirement}: {j.required} required, {j.measured} measured"
-        for j in judgements
-        if not j.holds
-    )
+    """A line for each requirement that does not hold."""
+    return tuple(_why_not(judgement) for judgement in judgements if not judgement.holds)
+
+
+def _why_not(judgement: Judgement) -> str:
+    text = f"{judgement.requirement}: {judgement.required} required; {judgement.measured} measured"
+    bound, basis = judgement.detail.get("bound"), judgement.detail.get("basis")
+    return f"{text}; judged on {bound}, the {basis}" if bound else text
 
 
 def _retention(requirements: Requirements, measured: Measurements) -> Judgement | None:
@@ -107,11 +111,12 @@ def _retention(requirements: Requirements, measured: Measurements) -> Judgement 
     return Judgement(
         "retention",
         f"at least {requirements.retention:.2%}",
-        f"{interval.value:.2%} ({percent} interval {interval.low:.2%} to {interval.high:.2%})",
+        f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%})",
         interval.low,
         interval.low >= requirements.retention,
         {
-            "bound": f"lower end of the {percent} interval, paired bootstrap",
+            "bound": f"{interval.low:.2%}",
+            "basis": f"lower end of the {percent} interval (paired bootstrap)",
             **interval.as_json(),
         },
     )
@@ -127,22 +132,26 @@ def _size(requirements: Requirements, measured: Measurements) -> Judgement | Non
         f"{size_mb:.3f} MB ({measured.size_bytes:,} bytes)",
         size_mb,
         size_mb <= requirements.size_mb,
-        {"bound": "exact: bytes on disk"},
+        {"bound": f"{size_mb:.3f} MB", "basis": "size itself: bytes on disk"},
     )
 
 
 def _latency(requirements: Requirements, measured: Measurements) -> Judgement | None:
     if requirements.latency_p95_ms is None:
         return None
-    upper = measured.latency_p95_upper_ms
+    upper, basis = measured.latency_p95_upper_ms, f"{requirements.confidence:.0%} upper bound"
+    bounded = math.isfinite(upper)
     threads = f"{requirements.threads} thread{'s' if requirements.threads > 1 else ''}"
     return Judgement(
         "p95 latency",
         f"at most {requirements.latency_p95_ms:g} ms on {threads}",
-        f"{measured.latency_p95_ms:.3f} ms (at most {upper:.3f} ms)",
-        upper,
-        upper <= requirements.latency_p95_ms,
-        {"bound": f"distribution-free {requirements.confidence:.0%} upper bound of the quantile"},
+        f"{measured.latency_p95_ms:.3f} ms",
+        upper if bounded else measured.latency_p95_ms,
+        bounded and upper <= requirements.latency_p95_ms,
+        {
+            "bound": f"{upper:.3f} ms" if bounded else "none: too few measurements",
+            "basis": f"{basis} (distribution-free)",
+        },
     )
 
 
@@ -154,7 +163,7 @@ def _agreement(name: str, required: float, count: Count) -> Judgement:
         f"{count.rate:.2%} ({count})",
         count.rate,
         count.rate >= required,
-        {"bound": "exact: the share of the rows asked"},
+        {"bound": f"{count.rate:.2%}", "basis": "share itself: every row was asked"},
     )
 
 
@@ -165,15 +174,18 @@ def _out_of_bounds_recall(requirements: Requirements, count: Count | None) -> Ju
     name, asked = "out-of-bounds recall", f"at least {required:.1%}"
     if count is None:
         why = "there are no out-of-bounds test texts"
-        return Judgement(name, asked, f"not measured: {why}", 0.0, False, {"bound": why})
+        return Judgement(name, asked, f"not measured: {why}", 0.0, False, {"basis": why})
     low = rate_lower_bound(count.num_hits, count.num_rows, confidence=requirements.confidence)
     return Judgement(
         name,
         asked,
-        f"{count.rate:.1%} ({count}; at least {low:.1%})",
+        f"{count.rate:.1%} ({count})",
         low,
         low >= required,
-        {"bound": f"one-sided {requirements.confidence:.0%} lower bound (Clopper-Pearson)"},
+        {
+            "bound": f"{low:.1%}",
+            "basis": f"one-sided {requirements.confidence:.0%} lower bound (Clopper-Pearson)",
+        },
     )
 
 
@@ -186,12 +198,13 @@ def _false_abstention(confidence: float, measured: FalseAbstention | None) -> Ju
     count = measured.refused
     return Judgement(
         "false abstention",
-        f"{measured.asked:.1%} (up to {limit:.1%} by chance)",
+        f"at most {measured.asked:.1%}, chance apart",
         f"{count.rate:.2%} ({count})",
         limit,
         count.rate <= limit,
         {
-            "bound": f"{confidence:.0%} prediction limit of the conformal guarantee",
+            "bound": f"{limit:.2%}",
+            "basis": f"most that chance explains at {confidence:.0%} (conformal guarantee)",
             "upper_bound_of_rate": rate_upper_bound(
                 count.num_hits, count.num_rows, confidence=confidence
             ),
@@ -229,5 +242,5 @@ def _fidelity(hops: Sequence[Hop]) -> Judgement | None:
         f"all {len(hops)} hops hold" if first is None else f"{first.name} breaks: {first.note}",
         share,
         first is None,
-        {"bound": "exact: each hop against its own bar"},
+        {"bound": f"{share:.0%}", "basis": "share of hops that meet their own bars"},
     )

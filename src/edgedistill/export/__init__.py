@@ -1,1 +1,1 @@
-"""Exporters: one file a format. Each can run what it wrote. Independent of compress and evaluate."""
+"""Exporters: one file a format; each can run what it wrote. Independent of its siblings."""

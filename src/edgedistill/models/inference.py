@@ -38,7 +38,7 @@ def model_outputs(
             features = np.empty((len(order), output.features.shape[1]), np.float32)
         logits[rows] = output.logits.float().cpu().numpy()
         features[rows] = output.features.float().cpu().numpy()
-        if progress:
+        if progress and start // batch_size % 20 == 19:
             progress(min(1.0, (start + batch_size) / len(order)))
     model.train(was_training)
     if logits is None or features is None:

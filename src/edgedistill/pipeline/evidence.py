@@ -10,12 +10,9 @@ import numpy as np
 from edgedistill.core.artefacts import Dataset
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
-from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.artefact import Artefact, single_outputs
-from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.student import TrainedStudent, load_student
+from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
-from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.runtime.session import Session
 from edgedistill.tasks.classification import predicted
 
@@ -32,12 +29,11 @@ class Control:
     answers: np.ndarray
 
 
-def calibrated_guard(
-    context: Context, data: PreparedData, teacher: Teacher, artefact: Artefact
-) -> FittedGuard:
+def calibrated_guard(ground: Ground, artefact: Artefact) -> FittedGuard:
     """The guard fitted to the outputs of the very file that ships."""
+    context = ground.context
     session = Session(artefact.model.read_bytes(), threads=context.spec.requirements.threads)
-    dataset, encoder = data.dataset, teacher.encoder
+    dataset, encoder = ground.data.dataset, ground.teacher.encoder
 
     def outputs(texts: list[str]) -> Outputs:
         return Outputs(*single_outputs(session, encoder.encode(texts)))
@@ -64,21 +60,10 @@ def calibrated_guard(
     )
 
 
-def control_answers(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    control: TrainedStudent,
-    name: str,
-    role: str,
-) -> Control:
+def control_answers(ground: Ground, control: TrainedStudent, name: str, role: str) -> Control:
     """The control's test answers in full precision, the form that flatters it most."""
-    from edgedistill.models.inference import model_outputs
-
-    model = load_student(context, data, teacher, transfer, control)
-    texts = teacher.encoder.encode(data.dataset.texts("test"))
-    logits, _ = model_outputs(model, texts, pad_id=teacher.encoder.pad_id)
+    model = load_student(ground, control)
+    logits = model_logits(model, ground.data.dataset.texts("test"), ground.teacher)
     return Control(name, role, predicted(logits))
 
 

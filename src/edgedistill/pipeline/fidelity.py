@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from edgedistill.evaluate.fidelity import HopBars, Ledger
-from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.evidence import file_logits, golden_set, model_logits
 from edgedistill.pipeline.stages.artefact import LEAST_AGREEMENT, MOST_LOST_ACCURACY, Artefact
-from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.student import load_student
-from edgedistill.pipeline.stages.teacher import Teacher
-from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.pipeline.stages.student import Ground, load_student
 from edgedistill.runtime.classification import Classifier
 from edgedistill.tasks.classification import predicted
 
 
-def keep_ledger(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    artefact: Artefact,
-    classifier: Classifier,
-) -> Ledger:
+def keep_ledger(ground: Ground, artefact: Artefact, classifier: Classifier) -> Ledger:
     """Carry one golden set (validation rows) through every hop."""
-    texts, targets = golden_set(data.dataset)
+    texts, targets = golden_set(ground.data.dataset)
     # One answer of a small golden set must not break a hop.
     one = 1.0 / len(texts)
-    student = load_student(context, data, teacher, transfer, artefact.student)
+    teacher = ground.teacher
+    student = load_student(ground, artefact.student)
     hops = [
-        ("teacher", model_logits(teacher.load(data.dataset), texts, teacher), None),
+        ("teacher", model_logits(teacher.load(ground.data.dataset), texts, teacher), None),
         ("student", model_logits(student, texts, teacher), None),
         ("exported", file_logits(artefact.full.read_bytes(), texts, teacher),
          HopBars(agreement=1.0 - one, logit_difference=0.01)),

@@ -15,6 +15,7 @@ import numpy as np
 from edgedistill.core.artefacts import Dataset, Judgement
 from edgedistill.core.task import TaskSpec
 from edgedistill.runtime.bundle import Bundle, write_bundle
+from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.manifest import (
     GOLDEN,
@@ -24,6 +25,7 @@ from edgedistill.runtime.manifest import (
     InputLimits,
     Manifest,
 )
+from edgedistill.runtime.verification import golden_examples
 
 NUM_GOLDEN = 64
 #: Logits may differ by this much between machines: INT8 kernels round differently.
@@ -48,7 +50,9 @@ def machine() -> str:
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
-    return f"{processor}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{processor}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +75,7 @@ def write_task_bundle(
     tokenizer: bytes,
     pad_id: int,
     guard: Guard,
-    golden: Sequence[Mapping[str, Any]],
+    golden_texts: Sequence[str],
     batching: str,
     judgements: Sequence[Judgement],
     measurements: Mapping[str, Any],
@@ -95,14 +99,14 @@ def write_task_bundle(
         measurements=_plain(measurements),
         provenance=_plain(provenance),
     )
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in golden)
     files = {
         MODEL: model,
         TOKENIZER: tokenizer,
-        GOLDEN: lines.encode(),
         MODEL_CARD: model_card(spec, dataset, judgements, provenance).encode(),
         **guard.to_files(),
     }
+    classifier = Classifier.from_files(manifest, files)
+    files[GOLDEN] = golden_examples(classifier, golden_texts)
     return write_bundle(folder, manifest, files)
 
 

@@ -22,10 +22,10 @@ from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.search import candidates_of, search
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
-from edgedistill.pipeline.stages.dataset import PreparedData, prepare_data
-from edgedistill.pipeline.stages.student import Candidate, train_student
-from edgedistill.pipeline.stages.teacher import Teacher, prepare_teacher
-from edgedistill.pipeline.stages.transfer import TransferSet, prepare_transfer
+from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
+from edgedistill.pipeline.stages.teacher import prepare_teacher
+from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.verification import ARCHIVE, BUNDLE, Verified, verify_choice
 from edgedistill.pipeline.store import Store
 
@@ -97,24 +97,23 @@ def _run(context: Context, candidates: list[Candidate]) -> RunResult:
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
 
+    ground = Ground(context, data, teacher, transfer)
+
     def make(candidate: Candidate) -> Artefact:
-        student = train_student(context, data, teacher, transfer, candidate)
-        return make_artefact(context, data, teacher, transfer, student)
+        return make_artefact(ground, train_student(ground, candidate))
 
     logits, _ = transfer.outputs("validation")
     teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(data, transfer, teacher),
-                   teacher_right)  # fmt: skip
-    verified = verify_choice(context, data, teacher, transfer, tried)
+    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
+    verified = verify_choice(ground, tried)
     return _deliver(context, verified)
 
 
-def _size_forecast(
-    data: PreparedData, transfer: TransferSet, teacher: Teacher
-) -> Callable[[Candidate], int]:
+def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
     """Bytes of model and tokenizer of a candidate, before it is trained."""
     from edgedistill.models.families import FAMILIES
 
+    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
     num_real = transfer.num_labelled + len(data.dataset.unlabelled)
     num_rows = len(np.unique(transfer.texts.ids[: int(transfer.texts.starts[num_real])]))
     shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))

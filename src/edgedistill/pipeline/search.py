@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.core.errors import BudgetExceeded, SpecError
+from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.task import Requirements, TaskSpec
 from edgedistill.evaluate.intervals import retention_interval
@@ -49,7 +49,7 @@ def candidates_of(spec: TaskSpec) -> list[Candidate]:
     if spec.student.family == "auto":
         found = [
             Candidate(family, f"{family}-{preset}", options)
-            for family in reversed(FAMILIES)
+            for family in reversed(list(FAMILIES))
             for preset, options in FAMILIES.load(family).presets.items()
             if family != CONTROL.family
         ]
@@ -102,9 +102,7 @@ def search(
         ):
             tried.append(Tried(candidate, None, reason="no time left in the budget"))
         else:
-            artefact = make(candidate)
-            low = validation_retention(artefact, teacher_right, required)
-            tried.append(Tried(candidate, artefact, low))
+            tried.append(_try(candidate, make, teacher_right, context))
         if tried[-1].artefact is None:
             context.listener(Event("search", "declined", f"{candidate.name}: {tried[-1].reason}"))
     if not any(t.artefact for t in tried):
@@ -114,6 +112,23 @@ def search(
             fix="; ".join(f"{t.candidate.name} {t.reason}" for t in tried),
         )
     return choose(tried, required)
+
+
+def _try(
+    candidate: Candidate,
+    make: Callable[[Candidate], Artefact],
+    teacher_right: np.ndarray,
+    context: Context,
+) -> Tried:
+    try:
+        artefact = make(candidate)
+    except ModelError as error:
+        # What `auto` proposes need not suit every teacher; what a person asks for must.
+        if context.spec.student.family != "auto":
+            raise
+        return Tried(candidate, None, reason=f"does not suit this teacher: {error.what}")
+    low = validation_retention(artefact, teacher_right, context.spec.requirements)
+    return Tried(candidate, artefact, low)
 
 
 def validation_retention(

@@ -94,8 +94,12 @@ class LanguageCheck:
             script = self._foreign_script(text)
             if script is not None:
                 return f"written in {script} letters"
-        words = _words(text.lower())
-        # Nearly every text of an expected language leaves here, after one set operation.
+        lowered = text.lower()
+        # Most texts of an expected language leave here. Splitting is four times as fast as the
+        # expression below, and a text in a foreign language has some word without punctuation.
+        if self._any_foreign.isdisjoint(lowered.split()):
+            return None
+        words = _words(lowered)
         if len(self._any_foreign.intersection(words)) < MIN_FOREIGN_WORDS:
             return None
         return self._foreign_language(words)

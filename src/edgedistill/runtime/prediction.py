@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Reason = Literal[
-    "empty", "too_short", "too_long", "wrong_type", "wrong_language", "out_of_bounds"
-]
+Reason = Literal["empty", "too_short", "too_long", "wrong_type", "wrong_language", "out_of_bounds"]
 """Why an input was not answered."""
 
 

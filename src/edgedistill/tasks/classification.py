@@ -51,7 +51,7 @@ class TextEncoder:
 
 def predicted(logits: np.ndarray) -> np.ndarray:
     """Label indices int64 [n] of logits [n, classes]; ties go to the lower index."""
-    return np.argmax(logits, axis=1)
+    return np.asarray(np.argmax(logits, axis=1))
 
 
 def _without_padding(tokenizer_file: Path) -> str:

@@ -75,7 +75,9 @@ def train(
     """
     data.require(step.needs)
     accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, config), lr=config.learning_rate, fused=True
+    )
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     state = _State(best=_copy(bare))
@@ -173,9 +175,7 @@ def _epoch(
         done = (state.epoch * steps_an_epoch + index + 1) / (config.num_epochs * steps_an_epoch)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _schedule(done, config.warmup)
-        with torch.autocast(
-            device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
-        ):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             terms = step(model, batch, rng=rng)
         loss = torch.stack(list(terms.values())).sum()
         accelerator.backward(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def test_a_10_mb_line_takes_no_memory(tmp_path: Path, suffix: str, filler: bytes
     finally:
         tracemalloc.stop()
     assert len(rows) == 2
-    print(peak); assert peak < 9_500_000  # bytes held at once: pieces, not the line and its copies
+    assert peak < 9_500_000  # bytes held at once: pieces, not the line and its copies
     (record,) = records(quarantine)
     kept = record.get("content", "").encode() or base64.b64decode(record["content_base64"])
     assert kept == long
@@ -211,6 +212,15 @@ def test_missing_files_name_near_ones(tmp_path: Path) -> None:
     assert "did you mean train.jsonl?" in refusal(tmp_path / "trian.jsonl")
     assert "there is no folder" in refusal(tmp_path / "nowhere" / "train.jsonl")
     assert "this is a folder" in refusal(tmp_path)
+
+
+def test_names_that_lead_to_no_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in ("x" * 300 + ".jsonl", "nul\0.jsonl", "loop.jsonl", "train.jsonl/x.jsonl"):
+        write(tmp_path / "train.jsonl", GOOD)
+        assert name in refusal(tmp_path / name)
+    assert "not a regular file" in refusal(tmp_path / "pipe.jsonl")
 
 
 def test_csv_goes_on_after_a_stray_quote(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_the_first_hop_that_breaks_is_named() -> None:
         ledger.require_whole()
 
 
+@pytest.mark.parametrize("num_rows", [3, 49, 252, 500])
+def test_a_share_that_equals_its_bar_holds_whatever_the_rounding(num_rows: int) -> None:
+    ledger = Ledger(np.zeros(num_rows, dtype=int))
+    ledger.record("a", np.zeros(num_rows, dtype=int))
+    one = 1 / num_rows
+    answers = (np.arange(num_rows) == 0).astype(int)
+    assert ledger.record("b", answers, bars=HopBars(agreement=1 - one, score_drop=one)).holds
+
+
 def test_a_logit_bar_breaks_a_hop_whose_labels_agree() -> None:
     ledger = Ledger(TARGETS)
     ledger.record("a", TARGETS, logits=np.zeros((4, 3)))

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,13 @@ def test_a_point_estimate_that_passes_does_not_ship_when_its_bound_fails(
     assert not ships(judgements)
     assert len(reasons(judgements)) == 1
     assert reasons(judgements)[0].startswith(name)
+
+
+def test_a_latency_without_a_bound_does_not_ship_and_stays_json() -> None:
+    found = _by_name(replace(GOOD, latency_p95_upper_ms=math.inf))["p95 latency"]
+    assert not found.holds
+    assert found.bound == 0.12
+    assert found.detail["bound"] == "none: too few measurements"
 
 
 def test_requirements_left_out_are_not_judged() -> None:

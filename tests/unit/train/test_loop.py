@@ -42,7 +42,9 @@ def training_set(num: int = 90) -> TrainingSet:
     return TrainingSet(Encoded.from_lists(rows), labels, 0, {Signal.LOGITS: logits})
 
 
-def run(folder: Path, *, epochs: int = 4, killed_after: int | None = None) -> tuple[Bag, TrainingResult]:
+def run(
+    folder: Path, *, epochs: int = 4, killed_after: int | None = None
+) -> tuple[Bag, TrainingResult]:
     torch.manual_seed(1)
     model, data = Bag(), training_set()
     done = 0

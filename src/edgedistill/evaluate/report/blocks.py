@@ -72,7 +72,14 @@ class Items:
     entries: tuple[str, ...]
 
 
-Block = Paragraph | Table | Figures | Plots | Items
+@dataclass(frozen=True)
+class Columns:
+    """Blocks beside each other where there is room, else one below the other."""
+
+    columns: tuple[tuple[Block, ...], ...]
+
+
+Block = Paragraph | Table | Figures | Plots | Items | Columns
 
 
 @dataclass(frozen=True)

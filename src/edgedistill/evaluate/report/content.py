@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from edgedistill.core.artefacts import Interval, Judgement
 from edgedistill.core.errors import DataError
+from edgedistill.evaluate import verdict
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
@@ -167,7 +168,11 @@ class OutOfBoundsGroup:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The guard on the test rows; `area` is under risk over coverage (AURC)."""
+    """The guard on the test rows.
+
+    `groups`: all out-of-bounds texts first, parts of them after. `roc` belongs to all of them.
+    `area` is under risk over coverage (AURC).
+    """
 
     score: str
     reason: str
@@ -223,7 +228,7 @@ class EdgeCases:
 
 @dataclass(frozen=True)
 class DataFinding:
-    """Something the data report found, with a few examples."""
+    """Something the data report found, with a few examples; `count` 0 where it has no number."""
 
     severity: Literal["info", "warning", "error"]
     finding: str
@@ -286,6 +291,10 @@ class ReportContent:
     making: Making | None = None
     non_goals: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.ships and not verdict.ships(self.requirements):
+            raise ValueError("a report cannot say SHIP unless every requirement holds")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON; a number that is not finite raises ValueError with its place."""

@@ -9,7 +9,7 @@ MISSING = "–"
 
 def percent(value: float | None, digits: int = 2) -> str:
     """A share as a percentage."""
-    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+    return MISSING if value is None else f"{100 * value:.{digits}f}%"
 
 
 def percent_interval(interval: Interval | None, digits: int = 2) -> str:
@@ -40,9 +40,9 @@ def data_size(num_bytes: float | None) -> str:
     """Bytes in the decimal unit that fits."""
     if num_bytes is None:
         return MISSING
-    for limit, unit in ((1e6, "MB"), (1e3, "kB")):
+    for limit, unit, digits in ((1e6, "MB", 2), (1e3, "kB", 1)):
         if num_bytes >= limit:
-            return f"{num_bytes / limit:,.2f} {unit}"
+            return f"{num_bytes / limit:,.{digits}f} {unit}"
     return f"{num_bytes:.0f} B"
 
 
@@ -51,14 +51,15 @@ def ratio(larger: float | None, smaller: float | None) -> str:
     if larger is None or smaller is None or smaller <= 0:
         return MISSING
     times = larger / smaller
-    return f"{times:.0f} ×" if times >= 10 else f"{times:.1f} ×"
+    return f"{times:.0f}×" if times >= 10 else f"{times:.1f}×"
 
 
 def duration(seconds: float) -> str:
     """Seconds, or minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def decimal(value: float | None, digits: int = 4) -> str:

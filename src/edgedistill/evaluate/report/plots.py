@@ -50,6 +50,7 @@ def pareto_plot(candidates: Sequence[Candidate]) -> Plot:
             f"{candidate.name}: {percent(candidate.accuracy)}, "
             f"{data_size(candidate.size_bytes)}, p95 {milliseconds(candidate.latency_p95_ms)}",
         )
+    chart.dot_legend([("series2", "chosen"), ("series1", "on the front"), ("faint", "declined")])
     named = [c for c in ordered if c.on_front or c.chosen]
     chart.labels([(c.size_bytes / 1e6, c.accuracy, c.name) for c in named], offset=15)
     alt = f"{len(ordered)} candidates by size and accuracy, {len(front)} on the Pareto front"
@@ -60,8 +61,11 @@ def _accuracies(candidates: Sequence[Candidate]) -> list[float]:
     return [c.accuracy for c in candidates]
 
 
-def roc_plot(curve: Curve, auroc: float | None) -> Plot:
-    """Share of out-of-bounds texts refused over share of in-bounds texts refused."""
+def roc_plot(curve: Curve, auroc: float | None, shipped: tuple[float, float] | None = None) -> Plot:
+    """Share of out-of-bounds texts refused over share of in-bounds texts refused.
+
+    `shipped` is the point of the threshold in the bundle.
+    """
     chart = Chart(
         _SHARE,
         _SHARE,
@@ -72,6 +76,9 @@ def roc_plot(curve: Curve, auroc: float | None) -> Plot:
     )
     chart.line([0, 1], [0, 1], "reference")
     chart.line(curve.x, curve.y, "series1")
+    if shipped:
+        chart.point(*shipped, 5, "series2", "the threshold in the bundle")
+        chart.labels([(*shipped, "threshold in the bundle")])
     alt = f"ROC of the guard, area {decimal(auroc)}"
     return Plot(chart.render(alt), f"Out-of-bounds ROC, AUROC {decimal(auroc)}", alt)
 
@@ -128,7 +135,7 @@ def training_plot(curves: Sequence[TrainingCurve]) -> Plot:
         epochs = [float(e) for e in range(1, len(curve.values) + 1)]
         chart.line(epochs, curve.values, f"series{number}")
         chart.point(epochs[-1], curve.values[-1], 3.5, f"series{number}", curve.name)
-    chart.legend([(f"series{n}", curve.name) for n, curve in enumerate(shown, start=1)])
+    chart.line_legend([(f"series{n}", curve.name) for n, curve in enumerate(shown, start=1)])
     alt = f"{shown[0].metric} by epoch of {', '.join(curve.name for curve in shown)}"
     return Plot(chart.render(alt), f"Training: {shown[0].metric}", alt)
 
@@ -145,7 +152,7 @@ def latency_plot(footprint: Footprint) -> Plot:
     chart = Chart(
         linear_scale(low, high),
         linear_scale(0, max(counts) / num_samples),
-        x_title="milliseconds a text, tokenization included",
+        x_title="milliseconds a text, tokenization included (last bar: all above)",
         y_title="share of measurements",
         y_percent=True,
     )

@@ -164,8 +164,15 @@ class Chart:
             placed.append((left, at_y, width))
             self._text(at_x - 2 * offset if ends else at_x, at_y, text, "label" + " end" * ends)
 
-    def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Names of the series, (style, name) each, inside the lower right corner."""
+    def dot_legend(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Names of the kinds of dots, (style, name) each, inside the upper left corner."""
+        for row, (style, name) in enumerate(entries):
+            at = _TOP + 10 + 16 * row
+            self._parts.append(f'<circle class="dot {style}" cx="{_LEFT + 12}" cy="{at}" r="5"/>')
+            self._text(_LEFT + 23, at + 4, name, "label")
+
+    def line_legend(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Names of the lines, (style, name) each, inside the lower right corner."""
         width = max(6.2 * len(name) for _, name in entries) + 26
         left = WIDTH - _RIGHT - width
         for row, (style, name) in enumerate(reversed(entries)):
@@ -186,4 +193,4 @@ class Chart:
 
 
 def _tick(value: float, as_percent: bool) -> str:
-    return f"{round(100 * value, 9):g} %" if as_percent else f"{value:g}"
+    return f"{round(100 * value, 9):g}%" if as_percent else f"{value:g}"

@@ -6,11 +6,12 @@ Shapes: ``b`` texts, ``s`` tokens, ``h`` hidden size, ``v`` ids of the teacher's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgedistill.core.protocols import ModelOutput
@@ -41,31 +42,64 @@ class PrunedEmbedding(nn.Module):
     vocabulary_map: Tensor
 
     def __init__(
-        self, vocabulary_map: Tensor, *, rows: int, rank: int, hidden: int, max_tokens: int, eps: float
+        self,
+        vocabulary_map: Tensor,
+        *,
+        rows: int,
+        rank: int,
+        hidden: int,
+        max_tokens: int,
+        eps: float,
     ) -> None:
         super().__init__()
         self.register_buffer("vocabulary_map", vocabulary_map)
         self.tokens = nn.Embedding(rows, rank)
-        self.projection = nn.Identity() if rank == hidden else nn.Linear(rank, hidden, bias=False)
+        self.projection = None if rank == hidden else nn.Linear(rank, hidden, bias=False)
         self.positions = nn.Parameter(torch.zeros(max_tokens, hidden))
         self.norm = nn.LayerNorm(hidden, eps=eps)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return ``[b, s, h]`` for full ids ``[b, s]``."""
         rows = self.vocabulary_map[input_ids].long()
-        tokens = self.projection(self.tokens(rows))
+        tokens = self.tokens(rows)
+        if self.projection is not None:
+            tokens = self.projection(tokens)
         return self.norm(tokens + self.positions[: input_ids.shape[1]])
+
+    @torch.no_grad()
+    def load_table(self, table: Tensor) -> None:
+        """Take over a token table ``[k, h]``, factorised where the rank is below ``h``."""
+        if self.projection is None:
+            self.tokens.weight.copy_(table)
+            return
+        left, right = factorise(table, self.tokens.embedding_dim)
+        self.tokens.weight.copy_(left)
+        self.projection.weight.copy_(right)
+
+
+def factorise(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Best factors ``[k, r]``, ``[h, r]`` of ``[k, h]``: ``left @ right.T`` is near ``table``."""
+    left, values, right = torch.linalg.svd(table.float(), full_matrices=False)
+    scale = values[:rank].sqrt()
+    return left[:, :rank] * scale, right[:rank].T * scale
 
 
 class EncoderLayer(nn.Module):
     """One post-norm BERT layer; queries, keys and values come from one linear layer."""
 
     def __init__(
-        self, *, hidden: int, heads: int, head_size: int, intermediate: int, activation: str, eps: float
+        self,
+        *,
+        hidden: int,
+        heads: int,
+        head_size: int,
+        intermediate: int,
+        activation: str,
+        eps: float,
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         self.qkv = nn.Linear(hidden, 3 * heads * head_size)
         self.attended = nn.Linear(heads * head_size, hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps=eps)
@@ -80,26 +114,34 @@ class EncoderLayer(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # Not scaled_dot_product_attention: on a CPU its bf16 kernel takes 9 times as long here.
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias.to(query.dtype)
-        mixed = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, -1)
+        activate = ACTIVATIONS[self.activation]
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+        mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
         states = self.attention_norm(states + self.attended(mixed))
-        return self.output_norm(states + self.down(self.activation(self.up(states))))
+        return self.output_norm(states + self.down(activate(self.up(states))))
 
 
 class TransformerStudent(nn.Module):
     """Embedding, layers, mean over the tokens of the mask, linear head; no dropout anywhere."""
 
-    def __init__(self, embedding: PrunedEmbedding, layers: list[EncoderLayer], head: nn.Linear) -> None:
+    def __init__(
+        self, embedding: PrunedEmbedding, layers: Sequence[EncoderLayer], head: nn.Linear
+    ) -> None:
         super().__init__()
         self.embedding = embedding
         self.layers = nn.ModuleList(layers)
         self.head = head
+
+    def encoder_layers(self) -> list[EncoderLayer]:
+        """The layers, typed."""
+        return [cast(EncoderLayer, layer) for layer in self.layers]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         """Answer ``[b, s]`` ids and mask with logits ``[b, labels]`` and features ``[b, h]``."""
         states = self.embedding(input_ids)
         mask = attention_mask.to(states.dtype)
         bias = (1.0 - mask)[:, None, None, :] * -1e4
-        for layer in self.layers:
+        for layer in self.encoder_layers():
             states = layer(states, bias)
         features = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
         return ModelOutput(self.head(features), features)

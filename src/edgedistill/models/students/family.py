@@ -17,7 +17,8 @@ from edgedistill.models.students.vocabulary import KeptVocabulary
 @dataclass(frozen=True)
 class Recipe:
     """How students of a family are trained by default: settings of the loop, and the temperature
-    of response distillation. `control_epochs`: for the same network on labels alone."""
+    of response distillation. `control_epochs`, `control_batch_size`: for the same network on labels
+    alone, which sees far fewer texts an epoch."""
 
     num_epochs: int
     control_epochs: int
@@ -26,6 +27,8 @@ class Recipe:
     temperature: float
     embedding_rate: float | None = None
     patience: int = 3
+    control_batch_size: int | None = None
+    precision: str = "fp32"
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
 
@@ -59,5 +62,5 @@ class StudentFamily:
     config: type[BaseModel]
     presets: Mapping[str, Any]
     build: Callable[[Material, Any], nn.Module]
-    recipe: Callable[[Any], Recipe | None]
+    recipe: Recipe | None
     size_bytes: Callable[[Any, int, int, int], int]

@@ -129,6 +129,6 @@ FAMILY = StudentFamily(
     config=LinearConfig,
     presets={"pairs": {}},
     build=build,
-    recipe=lambda config: None,
+    recipe=None,
     size_bytes=_size_bytes,
 )

@@ -7,7 +7,7 @@ a start for training, not a model by itself.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from edgedistill.core.errors import ModelError
 from edgedistill.models.students import truncated
-from edgedistill.models.students.bert_blocks import EncoderLayer, PrunedEmbedding, TransformerStudent
+from edgedistill.models.students.bert_blocks import (
+    EncoderLayer,
+    PrunedEmbedding,
+    TransformerStudent,
+)
+from edgedistill.models.students.family import Material, StudentFamily
 from edgedistill.models.students.truncated import Index, TruncatedConfig
 from edgedistill.models.students.vocabulary import KeptVocabulary
 
@@ -35,19 +40,21 @@ class SmallTransformerConfig(BaseModel):
     """Kept units of each feed-forward; left out: all."""
     embedding_rank: Annotated[int, Field(ge=1)] | None = 128
     """Rank of the token table; left out: the table is not factorised."""
-    max_tokens: Annotated[int, Field(ge=4, le=512)] = 64
-    """Rows of the position table."""
 
 
 def build(
-    teacher: nn.Module, kept: KeptVocabulary, config: SmallTransformerConfig
+    teacher: nn.Module,
+    kept: KeptVocabulary,
+    config: SmallTransformerConfig,
+    *,
+    max_tokens: int = 64,
 ) -> TransformerStudent:
     """Cut a student out of ``teacher`` (see `truncated.build`) and make it narrow.
 
     Raises:
         ModelError: As `truncated.build`, or the student would not be narrower than the teacher.
     """
-    wide = truncated.build(teacher, kept, _truncation(teacher, config))
+    wide = truncated.build(teacher, kept, _truncation(teacher, config), max_tokens=max_tokens)
     hidden = wide.head.in_features
     if config.hidden_size >= hidden:
         raise ModelError(
@@ -58,7 +65,7 @@ def build(
         basis = shared_basis(wide, config.hidden_size)
         # A layer norm gives each state the norm sqrt(size): this is how far states shrink.
         scale = (config.hidden_size / hidden) ** 0.5
-        layers = [project_layer(layer, basis, scale) for layer in wide.layers]
+        layers = [project_layer(layer, basis, scale) for layer in wide.encoder_layers()]
         embedding = project_embedding(wide.embedding, kept, config, basis, scale)
         head = _linear(wide.head.weight @ basis / scale, wide.head.bias)
     return TransformerStudent(embedding, layers, head)
@@ -70,10 +77,11 @@ def shared_basis(model: TransformerStudent, size: int) -> Tensor:
     Each matrix counts alike, whatever its norm.
     """
     written = [model.embedding.tokens.weight, model.head.weight]
-    for layer in model.layers:
+    for layer in model.encoder_layers():
         written += [layer.attended.weight.T, layer.down.weight.T]
     moments = [(matrix.T @ matrix) / matrix.square().sum() for matrix in written]
-    return torch.linalg.eigh(torch.stack(moments).sum(0)).eigenvectors[:, -size:].flip(1)
+    _, vectors = torch.linalg.eigh(torch.stack(moments).sum(0))
+    return torch.as_tensor(vectors)[:, -size:].flip(1)
 
 
 def project_layer(layer: EncoderLayer, basis: Tensor, scale: float) -> EncoderLayer:
@@ -81,9 +89,8 @@ def project_layer(layer: EncoderLayer, basis: Tensor, scale: float) -> EncoderLa
     small = EncoderLayer(
         hidden=basis.shape[1], heads=layer.heads,
         head_size=layer.attended.in_features // layer.heads,
-        intermediate=layer.up.out_features, activation="gelu", eps=layer.output_norm.eps,
+        intermediate=layer.up.out_features, activation=layer.activation, eps=layer.output_norm.eps,
     )  # fmt: skip
-    small.activation = layer.activation
     for name in ("qkv", "up"):
         source = getattr(layer, name)
         setattr(small, name, _linear(source.weight @ basis / scale, source.bias))
@@ -103,19 +110,13 @@ def project_embedding(
     basis: Tensor,
     scale: float,
 ) -> PrunedEmbedding:
-    """Project the token table, as two factors where a smaller rank is given, and the positions."""
+    """Project the token table, factorised where a smaller rank is given, and the positions."""
     rank = min(config.embedding_rank or config.hidden_size, config.hidden_size)
     small = PrunedEmbedding(
         kept.vocabulary_map, rows=wide.tokens.num_embeddings, rank=rank,
-        hidden=config.hidden_size, max_tokens=config.max_tokens, eps=wide.norm.eps,
+        hidden=config.hidden_size, max_tokens=len(wide.positions), eps=wide.norm.eps,
     )  # fmt: skip
-    table = scale * wide.tokens.weight @ basis
-    if rank < config.hidden_size:
-        left, right = truncated.factorise(table, rank)
-        small.tokens.weight.copy_(left)
-        small.projection.weight.copy_(right)
-    else:
-        small.tokens.weight.copy_(table)
+    small.load_table(scale * wide.tokens.weight @ basis)
     small.positions.copy_(scale * wide.positions @ basis)
     _project_norm(wide.norm, small.norm, basis, scale)
     return small
@@ -134,10 +135,31 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _truncation(teacher: nn.Module, config: SmallTransformerConfig) -> TruncatedConfig:
-    size = teacher.encoder.config.hidden_size // teacher.encoder.config.num_attention_heads  # type: ignore[union-attr]
+    encoder: Any = teacher.encoder
+    head_size = encoder.config.hidden_size // encoder.config.num_attention_heads
     return TruncatedConfig(
         layers=config.layers,
-        num_heads=config.num_heads or max(1, config.hidden_size // size),
+        num_heads=config.num_heads or max(1, config.hidden_size // head_size),
         intermediate_size=config.intermediate_size,
-        max_tokens=config.max_tokens,
     )
+
+
+def _build(material: Material, config: SmallTransformerConfig) -> TransformerStudent:
+    return build(material.teacher, material.kept, config, max_tokens=material.max_tokens)
+
+
+def _size_bytes(config: SmallTransformerConfig, num_rows: int, num_labels: int, hidden: int) -> int:
+    inner = config.intermediate_size or 4 * hidden
+    rank = config.embedding_rank or config.hidden_size
+    return truncated.transformer_bytes(
+        config.hidden_size, len(config.layers), inner, rank, num_rows, num_labels
+    )
+
+
+FAMILY = StudentFamily(
+    config=SmallTransformerConfig,
+    presets={"2x192": {"hidden_size": 192, "layers": (2, 5), "intermediate_size": 512}},
+    build=_build,
+    recipe=truncated.RECIPE,
+    size_bytes=_size_bytes,
+)

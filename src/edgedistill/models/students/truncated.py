@@ -19,6 +19,7 @@ from edgedistill.models.students.bert_blocks import (
     PrunedEmbedding,
     TransformerStudent,
 )
+from edgedistill.models.students.family import Material, Recipe, StudentFamily
 from edgedistill.models.students.vocabulary import KeptVocabulary
 
 Index = Annotated[int, Field(ge=0)]
@@ -37,11 +38,11 @@ class TruncatedConfig(BaseModel):
     """Kept heads of each attention; left out: all."""
     intermediate_size: Annotated[int, Field(ge=1)] | None = None
     """Kept units of each feed-forward; left out: all."""
-    max_tokens: Annotated[int, Field(ge=4, le=512)] = 64
-    """Rows of the position table."""
 
 
-def build(teacher: nn.Module, kept: KeptVocabulary, config: TruncatedConfig) -> TransformerStudent:
+def build(
+    teacher: nn.Module, kept: KeptVocabulary, config: TruncatedConfig, *, max_tokens: int = 64
+) -> TransformerStudent:
     """Cut a student out of ``teacher``, which is left as it is.
 
     Args:
@@ -49,6 +50,7 @@ def build(teacher: nn.Module, kept: KeptVocabulary, config: TruncatedConfig) -> 
             absolute positions) and, to start the head from, a linear ``head`` ``[labels, h]``.
         kept: The kept tokens, and the row that each full id is read as.
         config: What is kept.
+        max_tokens: Rows of the position table.
 
     Raises:
         ModelError: The encoder is of another family, or has no such layer.
@@ -56,38 +58,29 @@ def build(teacher: nn.Module, kept: KeptVocabulary, config: TruncatedConfig) -> 
     encoder: Any = teacher.encoder
     _check(encoder, config)
     layers = [copy_layer(encoder.encoder.layer[i], encoder.config, config) for i in config.layers]
-    return TransformerStudent(copy_embedding(encoder, kept, config), layers, copy_head(teacher))
+    embedding = copy_embedding(encoder, kept, config, max_tokens)
+    return TransformerStudent(embedding, layers, copy_head(teacher))
 
 
-def copy_embedding(encoder: Any, kept: KeptVocabulary, config: TruncatedConfig) -> PrunedEmbedding:
-    """Copy the kept rows, as two factors where a rank is given; fold token type 0 into positions."""
+def copy_embedding(
+    encoder: Any, kept: KeptVocabulary, config: TruncatedConfig, max_tokens: int
+) -> PrunedEmbedding:
+    """Copy the kept rows, factorised where a rank is given; fold token type 0 into positions."""
     source, hidden = encoder.embeddings, encoder.config.hidden_size
     table = source.word_embeddings.weight.detach()[kept.token_ids]
     rank = min(config.embedding_rank or hidden, hidden)
     embedding = PrunedEmbedding(
         kept.vocabulary_map, rows=len(table), rank=rank, hidden=hidden,
-        max_tokens=config.max_tokens, eps=encoder.config.layer_norm_eps,
+        max_tokens=max_tokens, eps=encoder.config.layer_norm_eps,
     )  # fmt: skip
     # RoBERTa's family counts positions from its padding id plus one.
     start = 0 if encoder.config.model_type == "bert" else source.padding_idx + 1
     with torch.no_grad():
-        if rank < hidden:
-            left, right = factorise(table, rank)
-            embedding.tokens.weight.copy_(left)
-            embedding.projection.weight.copy_(right)
-        else:
-            embedding.tokens.weight.copy_(table)
-        positions = source.position_embeddings.weight[start : start + config.max_tokens]
+        embedding.load_table(table)
+        positions = source.position_embeddings.weight[start : start + max_tokens]
         embedding.positions.copy_(positions + source.token_type_embeddings.weight[0])
     embedding.norm.load_state_dict(source.LayerNorm.state_dict())
     return embedding
-
-
-def factorise(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Best factors ``[k, r]``, ``[h, r]`` of ``[k, h]``: ``left @ right.T`` is near ``table``."""
-    left, values, right = torch.linalg.svd(table.float(), full_matrices=False)
-    scale = values[:rank].sqrt()
-    return left[:, :rank] * scale, right[:rank].T * scale
 
 
 def copy_layer(source: Any, teacher_config: Any, config: TruncatedConfig) -> EncoderLayer:
@@ -119,8 +112,9 @@ def copy_layer(source: Any, teacher_config: Any, config: TruncatedConfig) -> Enc
 
 def group_norms(into: nn.Linear, out: nn.Linear, size: int) -> Tensor:
     """Norm of the weights into times that of the weights out of each group of ``size`` units."""
-    ingoing = into.weight.detach().unflatten(0, (-1, size)).flatten(1).norm(dim=1)
-    return ingoing * out.weight.detach().T.unflatten(0, (-1, size)).flatten(1).norm(dim=1)
+    ingoing = into.weight.detach().reshape(into.out_features // size, -1)
+    outgoing = out.weight.detach().T.reshape(out.in_features // size, -1)
+    return ingoing.square().sum(1).sqrt() * outgoing.square().sum(1).sqrt()
 
 
 def largest(norms: Tensor, num: int | None) -> Tensor:
@@ -132,7 +126,7 @@ def copy_head(teacher: nn.Module) -> nn.Linear:
     """Copy the teacher's linear head."""
     head = getattr(teacher, "head", None)
     if not isinstance(head, nn.Linear):
-        raise ModelError("the teacher has no linear head to start the student's from")
+        raise ModelError("the teacher has no linear head to start from")
     copy = nn.Linear(head.in_features, head.out_features)
     copy.load_state_dict(head.state_dict())
     return copy
@@ -149,3 +143,37 @@ def _check(encoder: Any, config: TruncatedConfig) -> None:
         )
     if max(config.layers) >= known.num_hidden_layers:
         raise ModelError(f"the teacher has {known.num_hidden_layers} layers, not {config.layers}")
+
+
+def _build(material: Material, config: TruncatedConfig) -> TransformerStudent:
+    return build(material.teacher, material.kept, config, max_tokens=material.max_tokens)
+
+
+def transformer_bytes(
+    hidden: int, num_layers: int, intermediate: int, rank: int, num_rows: int, num_labels: int
+) -> int:
+    """Bytes of a transformer student with INT8 weights and a scale a row or channel."""
+    layer = 4 * hidden * hidden + 2 * hidden * intermediate + 40 * hidden
+    table = num_rows * (rank + 4) + (4 * rank * hidden if rank < hidden else 0)
+    positions_and_head = 4 * 64 * hidden + hidden * num_labels
+    return num_layers * layer + table + positions_and_head + 40_000
+
+
+def _size_bytes(config: TruncatedConfig, num_rows: int, num_labels: int, hidden: int) -> int:
+    inner = min(config.intermediate_size or 4 * hidden, 4 * hidden)
+    rank = min(config.embedding_rank or hidden, hidden)
+    return transformer_bytes(hidden, len(config.layers), inner, rank, num_rows, num_labels)
+
+
+RECIPE = Recipe(
+    num_epochs=3, control_epochs=5, learning_rate=5e-4, batch_size=64, temperature=2.0,
+    precision="bf16",
+)  # fmt: skip
+
+FAMILY = StudentFamily(
+    config=TruncatedConfig,
+    presets={"2-layers": {"layers": (3, 5)}, "3-layers": {"layers": (1, 3, 5)}},
+    build=_build,
+    recipe=RECIPE,
+    size_bytes=_size_bytes,
+)

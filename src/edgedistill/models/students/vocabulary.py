@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 _CHUNK = 4096
@@ -49,7 +49,7 @@ def keep_tokens(table: Tensor, kept: Iterable[int], special: Iterable[int]) -> K
     ids = torch.cat([words, torch.tensor(specials, dtype=torch.long)]).sort().values
     row_of_word = torch.searchsorted(ids, words)
     unit = F.normalize(table.detach().float(), dim=1)
-    nearest = [row_of_word[(part @ unit[words].T).argmax(1)] for part in unit.split(_CHUNK)]
+    nearest = [row_of_word[(part @ unit[words].T).argmax(1)] for part in torch.split(unit, _CHUNK)]
     rows = torch.cat(nearest)
     rows[ids] = torch.arange(len(ids))
     return KeptVocabulary(ids, rows.to(torch.int16 if len(ids) < 2**15 else torch.int32))

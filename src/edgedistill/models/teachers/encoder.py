@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_logging_untyped
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import write_json
 from edgedistill.core.protocols import ModelOutput
 
+transformers_logging: Any = transformers_logging_untyped
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
@@ -71,7 +72,7 @@ def new_classifier(folder: Path, num_labels: int) -> EncoderClassifier:
     encoder = _load(AutoModel, folder, **_without_dropout(folder))
     # A pooler that no loss reaches would be trained by nothing and shipped for nothing.
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # type: ignore[assignment]
+        encoder.pooler = None
     return EncoderClassifier(encoder, num_labels)
 
 
@@ -125,7 +126,8 @@ def load_classifier(folder: Path, labels: tuple[str, ...]) -> EncoderClassifier:
     if tuple(saved) != labels:
         raise ModelError("saved with other labels", where=str(folder / HEAD_FILE))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    encoder = AutoModel.from_config(config, attn_implementation=ATTENTION)
+    factory: Any = AutoModel
+    encoder = factory.from_config(config, attn_implementation=ATTENTION)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     model = EncoderClassifier(encoder, len(labels))

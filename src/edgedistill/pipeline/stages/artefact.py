@@ -20,10 +20,11 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.student import TrainedStudent, load_student
+from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 from edgedistill.tasks.classification import predicted
 
@@ -66,6 +67,11 @@ class Artefact:
         return np.asarray(np.load(self.stage.folder / RIGHT))
 
     @property
+    def batching(self) -> str:
+        """How the runtime may batch: dynamic scales let batch-mates change an answer."""
+        return "single" if "dynamic_int8" in self.chosen.passes else "padded"
+
+    @property
     def model(self) -> Path:
         """The compressed ONNX file."""
         return self.stage.folder / MODEL
@@ -76,14 +82,9 @@ class Artefact:
         return self.stage.folder / FULL
 
 
-def make_artefact(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    student: TrainedStudent,
-) -> Artefact:
+def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     """Export, compress, measure, choose."""
+    context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
@@ -94,13 +95,11 @@ def make_artefact(
     def compute(folder: Path) -> None:
         from edgedistill.export.onnx import OnnxExporter
 
-        model = load_student(context, data, teacher, transfer, student)
+        model = load_student(ground, student)
         full = OnnxExporter().write(model, to=folder / FULL)
-        bench = _Bench(context, data, teacher)
-        calibration = _calibration(transfer, teacher.encoder.pad_id)
-        files = {
-            passes: _apply(passes, full, folder, calibration) for passes in SEQUENCES
-        }
+        bench = _Bench(context, ground.data, teacher)
+        calibration = _calibration(ground.transfer, teacher.encoder.pad_id)
+        files = {passes: _apply(passes, full, folder, calibration) for passes in SEQUENCES}
         variants = bench.measure(files)
         chosen = choose_variant(variants, context.spec.requirements)
         for variant in chosen:
@@ -159,7 +158,9 @@ def _judged(
             f"{1 - v.agreement:.1%} of the answers change"
         )
     elif not within:
-        reason = f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
+        reason = (
+            f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
+        )
     elif v.size_bytes > 1.03 * best.size_bytes:
         reason = (
             f"does not pay: {v.size_bytes / 1e6:.2f} MB where {best.size_bytes / 1e6:.2f} MB "
@@ -182,15 +183,13 @@ class _Bench:
         self.right: dict[tuple[str, ...], np.ndarray] = {}
 
     def measure(self, files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
-        from edgedistill.runtime.measuring import alternate_latency
-
         sessions = {
             passes: Session(file.read_bytes(), threads=self.threads)
             for passes, file in files.items()
         }
         answers = {passes: predicted(single_outputs(s, self.encoded)[0]) for passes, s in
                    sessions.items()}  # fmt: skip
-        timed = alternate_latency(
+        timed = alternate_ms(
             [self._caller(session) for session in sessions.values()], self.texts[:NUM_TIMED]
         )
         self.right = {passes: labels == self.targets for passes, labels in answers.items()}
@@ -239,7 +238,7 @@ def _calibration(transfer: TransferSet, pad_id: int) -> list[Mapping[str, np.nda
     """Training texts, spread evenly over the labels' order, as inputs of the graph."""
     num = min(NUM_CALIBRATION, transfer.num_labelled)
     rows = np.linspace(0, transfer.num_labelled - 1, num).astype(int)
-    inputs = []
+    inputs: list[Mapping[str, np.ndarray]] = []
     for row in rows:
         ids, mask = transfer.texts.padded(np.array([row]), pad_id)
         inputs.append({"input_ids": ids, "attention_mask": mask})

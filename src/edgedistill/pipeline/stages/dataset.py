@@ -68,7 +68,10 @@ def task_files(root: Path, spec: Any) -> list[Path]:
 
 
 def _as_json(dataset: Dataset) -> dict[str, Any]:
-    value: dict[str, Any] = {"labels": dataset.labels}
+    value: dict[str, Any] = {
+        "labels": dataset.labels,
+        "num_quarantined": dataset.num_quarantined,
+    }
     for split in SPLITS:
         value[split] = [asdict(example) for example in getattr(dataset, split)]
     value["out_of_bounds"] = {
@@ -84,6 +87,7 @@ def _from_json(value: dict[str, Any]) -> Dataset:
 
     return Dataset(
         labels=tuple(value["labels"]),
+        num_quarantined=value["num_quarantined"],
         **{split: examples(value[split]) for split in SPLITS},
         out_of_bounds={k: examples(rows) for k, rows in value["out_of_bounds"].items()},
     )

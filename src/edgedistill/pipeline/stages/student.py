@@ -29,6 +29,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What every student of a run grows on."""
+
+    context: Context
+    data: PreparedData
+    teacher: Teacher
+    transfer: TransferSet
+
+
+@dataclass(frozen=True)
 class TrainedStudent:
     """A trained candidate on disk, and the record of its training."""
 
@@ -38,18 +48,12 @@ class TrainedStudent:
 
 
 def train_student(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    candidate: Candidate,
-    *,
-    distilled: bool = True,
+    ground: Ground, candidate: Candidate, *, distilled: bool = True
 ) -> TrainedStudent:
     """The trained candidate; `distilled=False` trains the same network on the labels alone."""
-    spec = context.spec
+    context, spec = ground.context, ground.context.spec
     inputs = {
-        "transfer": transfer.stage.fingerprint,
+        "transfer": ground.transfer.stage.fingerprint,
         "family": candidate.family,
         "options": candidate.options,
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
@@ -58,12 +62,13 @@ def train_student(
     name = f"student-{candidate.name}" if distilled else f"control-{candidate.name}"
 
     def compute(folder: Path) -> None:
-        model, recipe = _build(context, data, teacher, transfer, candidate)
+        model, recipe = _build(ground, candidate)
         if recipe is None:
-            accuracy = validation_accuracy(data.dataset, teacher.encoder)(model)
+            score = validation_accuracy(ground.data.dataset, ground.teacher.encoder)
+            accuracy = score(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
         else:
-            record = _train(context, data, teacher, transfer, model, recipe, name, folder, distilled)
+            record = _train(ground, model, recipe, name, folder, distilled=distilled)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -71,28 +76,16 @@ def train_student(
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
 
 
-def load_student(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    trained: TrainedStudent,
-) -> Any:
+def load_student(ground: Ground, trained: TrainedStudent) -> Any:
     """The trained student as a module in evaluation mode."""
     from safetensors.torch import load_file
 
-    model, _ = _build(context, data, teacher, transfer, trained.candidate)
+    model, _ = _build(ground, trained.candidate)
     model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
     return model.eval()
 
 
-def _build(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    candidate: Candidate,
-) -> tuple[Any, Any]:
+def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
     """(module, recipe) of a candidate before training."""
     import torch
 
@@ -100,12 +93,12 @@ def _build(
     from edgedistill.models.students.family import Material
     from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
 
-    spec = context.spec
+    spec, data, transfer = ground.context.spec, ground.data, ground.transfer
     family = FAMILIES.load(candidate.family)
     config = family.config(**candidate.options)
     torch.manual_seed(spec.seed)
-    model = teacher.load(data.dataset)
-    encoder = teacher.encoder
+    model = ground.teacher.load(data.dataset)
+    encoder = ground.teacher.encoder
     train = encoder.encode(data.dataset.texts("train"))
     num_real = transfer.num_labelled + len(data.dataset.unlabelled)
     real_ids = np.asarray(transfer.texts.ids[: int(transfer.texts.starts[num_real])])
@@ -121,19 +114,11 @@ def _build(
         pad_id=encoder.pad_id,
         seed=spec.seed,
     )
-    return family.build(material, config), family.recipe(config)
+    return family.build(material, config), family.recipe
 
 
 def _train(
-    context: Context,
-    data: PreparedData,
-    teacher: Teacher,
-    transfer: TransferSet,
-    model: Any,
-    recipe: Any,
-    name: str,
-    folder: Path,
-    distilled: bool,
+    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
 ) -> dict[str, Any]:
     from edgedistill.core.protocols import Signal, Step
     from edgedistill.train.batches import TrainingSet
@@ -141,7 +126,8 @@ def _train(
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
 
-    settings = context.spec.distillation
+    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
+    settings = ground.context.spec.distillation
     targets = data.dataset.targets("train")
     step: Step
     if distilled:
@@ -153,11 +139,13 @@ def _train(
         temperature = settings.temperature or recipe.temperature
         step = Response(ResponseConfig(temperature=temperature, hard_weight=settings.hard_weight))
         num_epochs = settings.num_epochs or recipe.num_epochs
+        batch_size = recipe.batch_size
     else:
         texts = teacher.encoder.encode(data.dataset.texts("train"))
         examples = TrainingSet(texts, targets, teacher.encoder.pad_id)
         step = Supervised(label_smoothing=recipe.label_smoothing)
         num_epochs = recipe.control_epochs
+        batch_size = recipe.control_batch_size or recipe.batch_size
     result = train(
         model, step, examples,
         score=validation_accuracy(data.dataset, teacher.encoder),
@@ -165,12 +153,13 @@ def _train(
             num_epochs=num_epochs,
             learning_rate=recipe.learning_rate,
             embedding_rate=recipe.embedding_rate,
-            batch_size=recipe.batch_size,
+            batch_size=batch_size,
+            precision=recipe.precision,
             patience=recipe.patience,
             weight_decay=recipe.weight_decay,
-            seed=context.spec.seed,
+            seed=ground.context.spec.seed,
         ),
-        checkpoints=folder / CHECKPOINTS, stage=name, listener=context.listener,
+        checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
     )  # fmt: skip
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)

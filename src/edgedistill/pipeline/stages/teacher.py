@@ -58,7 +58,7 @@ def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = TextEncoder(folder / TOKENIZER, spec.input.max_tokens)
         if spec.teacher.num_epochs == 0:
-            record = _use_as_it_is(context, data.dataset, encoder, source)
+            record = _use_as_it_is(data.dataset, encoder, source)
         else:
             record = _fine_tune(context, data.dataset, encoder, source, folder)
         write_json(folder / TRAINING, record)
@@ -106,9 +106,7 @@ def _fine_tune(
     return asdict(result)
 
 
-def _use_as_it_is(
-    context: Context, dataset: Dataset, encoder: TextEncoder, source: Path
-) -> dict[str, Any]:
+def _use_as_it_is(dataset: Dataset, encoder: TextEncoder, source: Path) -> dict[str, Any]:
     from edgedistill.models.teachers.encoder import fine_tuned_classifier
 
     model = fine_tuned_classifier(source, dataset.labels).eval()

@@ -15,6 +15,8 @@ from edgedistill.core.errors import BundleError
 from edgedistill.runtime.guard.catalogue import SCORES
 from edgedistill.runtime.guard.logsumexp import log_sum_below_peak
 
+_sum = np.add.reduce
+
 
 @dataclass(frozen=True, eq=False)
 class Guard:
@@ -33,6 +35,8 @@ class Guard:
     _score: Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = field(
         init=False, repr=False
     )
+    _from_softmax: Callable[[float, float], float] | None = field(init=False, repr=False)
+    _scales: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in SCORES:
@@ -46,6 +50,8 @@ class Guard:
         if missing:
             raise _wrong(f"{self.kind} lacks its arrays {missing}", "store them in guard.npz")
         object.__setattr__(self, "_score", score.score)
+        object.__setattr__(self, "_from_softmax", getattr(score, "from_softmax", None))
+        object.__setattr__(self, "_scales", np.array([[1.0], [1.0 / self.temperature]]))
 
     def scores(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Out-of-bounds scores float64 [n]; higher is further out."""
@@ -55,6 +61,23 @@ class Guard:
         """max softmax(logits / temperature), float64 [n] in (0, 1] (Guo et al. 2017)."""
         peak = np.maximum.reduce(logits, axis=1)
         return np.asarray(np.exp(-log_sum_below_peak(logits, peak, self.temperature)))
+
+    def judge(self, logits: np.ndarray, features: np.ndarray) -> tuple[int, float, float]:
+        """Best class, score and confidence of one text: logits [1, classes], features [1, dim].
+
+        The same as `scores` and `confidences` up to rounding in float64, in half the time: both
+        sums of exponentials are taken at once.
+        """
+        row = logits[0]
+        best = int(row.argmax())
+        peak = row.item(best)
+        below = np.subtract(row, peak, dtype=np.float64)
+        plain, tempered = _sum(np.exp(self._scales * below), axis=1).tolist()
+        if self._from_softmax is not None:
+            score = self._from_softmax(peak, math.log(plain))
+        else:
+            score = float(self._score(logits, features, self.arrays)[0])
+        return best, score, 1.0 / tempered
 
     def to_files(self) -> dict[str, bytes]:
         """`guard.json`, and `guard.npz` where there are arrays; equal guards give equal bytes."""
@@ -78,12 +101,11 @@ class Guard:
         try:
             settings = json.loads(files["guard.json"])
             kind = settings["score"]
-            numbers = [
-                float(settings[key]) for key in ("threshold", "temperature", "false_abstention_rate")
-            ]
+            threshold, temperature = float(settings["threshold"]), float(settings["temperature"])
+            rate = float(settings["false_abstention_rate"])
         except (ValueError, KeyError, TypeError) as error:
             raise _wrong(f"malformed: {error!r}", "make the bundle again") from error
-        return cls(kind, *numbers, arrays=_read_arrays(files.get("guard.npz")))
+        return cls(kind, threshold, temperature, rate, _read_arrays(files.get("guard.npz")))
 
 
 def _read_arrays(packed: bytes | None) -> dict[str, np.ndarray]:

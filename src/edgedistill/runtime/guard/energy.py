@@ -1,5 +1,7 @@
 """Negative log-sum-exp of the logits."""
 
+# ruff: noqa: ARG004 (the signatures are those of the Protocol)
+
 from __future__ import annotations
 
 from typing import ClassVar
@@ -19,3 +21,8 @@ class Energy:
     def score(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
         """Scores float64 [n] of logits [n, classes]; features are not read."""
         return -logsumexp(logits)
+
+    @staticmethod
+    def from_softmax(peak: float, log_sum: float) -> float:
+        """The score of one text from its largest logit and `log_sum_below_peak`."""
+        return -(peak + log_sum)

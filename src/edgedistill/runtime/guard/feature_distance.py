@@ -1,5 +1,7 @@
 """Distance of the features to the nearest class."""
 
+# ruff: noqa: ARG004 (the signatures are those of the Protocol)
+
 from __future__ import annotations
 
 from typing import ClassVar

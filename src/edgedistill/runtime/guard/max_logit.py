@@ -1,5 +1,7 @@
 """The largest logit, negated."""
 
+# ruff: noqa: ARG004 (the signatures are those of the Protocol)
+
 from __future__ import annotations
 
 from typing import ClassVar
@@ -17,4 +19,9 @@ class MaxLogit:
     @staticmethod
     def score(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
         """Scores float64 [n] of logits [n, classes]; features are not read."""
-        return -np.maximum.reduce(logits, axis=1).astype(np.float64)
+        return np.asarray(-np.maximum.reduce(logits, axis=1), dtype=np.float64)
+
+    @staticmethod
+    def from_softmax(peak: float, log_sum: float) -> float:
+        """The score of one text from its largest logit."""
+        return -peak

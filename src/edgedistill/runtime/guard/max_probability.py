@@ -1,5 +1,7 @@
 """The largest softmax probability, as its negative logarithm."""
 
+# ruff: noqa: ARG004 (the signatures are those of the Protocol)
+
 from __future__ import annotations
 
 from typing import ClassVar
@@ -23,3 +25,8 @@ class MaxProbability:
     def score(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.ndarray:
         """Scores float64 [n] of logits [n, classes]; features are not read."""
         return log_sum_below_peak(logits, np.maximum.reduce(logits, axis=1))
+
+    @staticmethod
+    def from_softmax(peak: float, log_sum: float) -> float:
+        """The score of one text from `log_sum_below_peak`."""
+        return log_sum

@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgedistill.runtime.guard.energy import Energy
 from edgedistill.runtime.guard.feature_distance import FeatureDistance
-from edgedistill.runtime.guard.max_logit import MaxLogit
-from edgedistill.runtime.guard.max_probability import MaxProbability
+from edgedistill.runtime.guard.logsumexp import log_sum_below_peak
 from edgedistill.runtime.guard.score import Arrays
 
 STATISTICS = (
@@ -53,16 +51,16 @@ def statistics(logits: np.ndarray, features: np.ndarray, arrays: Arrays) -> np.n
     less the second, `logit_spread` the standard deviation of a text's logits, `feature_norm`
     the Euclidean length of its features.
     """
-    second, first = np.partition(logits, -2, axis=1)[:, -2:].T
-    return np.stack(
-        [
-            Energy.score(logits, features, arrays),
-            MaxLogit.score(logits, features, arrays),
-            MaxProbability.score(logits, features, arrays),
-            (first - second).astype(np.float64),
-            logits.std(axis=1, dtype=np.float64),
-            np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64)),
-            FeatureDistance.score(logits, features, arrays),
-        ],
-        axis=1,
-    )
+    peak = np.maximum.reduce(logits, axis=1)
+    log_sum = log_sum_below_peak(logits, peak)
+    num_classes = logits.shape[1]
+    result = np.empty((len(logits), len(STATISTICS)))
+    result[:, 0] = -(peak + log_sum)
+    result[:, 1] = -peak
+    result[:, 2] = log_sum
+    result[:, 3] = peak - np.partition(logits, num_classes - 2, axis=1)[:, num_classes - 2]
+    centred = logits - np.add.reduce(logits, axis=1, dtype=np.float64, keepdims=True) / num_classes
+    result[:, 4] = np.sqrt(np.add.reduce(centred * centred, axis=1) / num_classes)
+    result[:, 5] = np.sqrt(np.add.reduce(np.square(features, dtype=np.float64), axis=1))
+    result[:, 6] = FeatureDistance.score(logits, features, arrays)
+    return result

@@ -1,0 +1,237 @@
+"""Commands that run a bundle: predict, bench, verify, compare, serve."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgedistill.core.catalogue import Catalogue
+from edgedistill.core.errors import (
+    BudgetExceeded,
+    DataError,
+    MissingExtra,
+    SpecError,
+    VerificationFailed,
+)
+
+if TYPE_CHECKING:
+    from edgedistill.runtime.prediction import Prediction
+
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder or .edb file.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads; left out: as stated in the bundle.")
+]
+
+# By name: the command line does not know the service, and loads it when it serves.
+SERVICES = Catalogue(
+    "service",
+    {
+        "serve": "edgedistill.service.inference:serve",
+        "limits": "edgedistill.service.limits:RequestLimits",
+    },
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the device's commands to the command line."""
+    for command in (predict, bench, verify, compare, serve):
+        app.command()(command)
+
+
+def predict(
+    bundle: BundlePath,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT…", help="What to ask.", show_default=False)
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help='Read JSON Lines {"text": …} or plain lines.')
+    ] = False,
+    as_json: AsJson = False,
+    threads: Threads = None,
+) -> None:
+    """Answer texts, one line each; an abstention comes with its reason."""
+    if bool(texts) == stdin:
+        raise SpecError("nothing to ask, or asked twice", fix="give either TEXT… or --stdin")
+    from edgedistill.runtime.loading import load
+
+    classifier = load(bundle, threads=threads)
+    for row in _stdin_rows() if stdin else ({"text": text} for text in texts or []):
+        prediction = classifier.predict([row["text"]])[0]
+        if as_json:
+            kept = {key: row[key] for key in ("id", "text") if key in row}
+            _print(json.dumps({**kept, **prediction.as_json()}, ensure_ascii=False))
+        else:
+            _print(f"{_readable(prediction)}\t{row['text']}")
+
+
+def bench(
+    bundle: BundlePath,
+    threads: Threads = None,
+    memory_mb: Annotated[
+        float | None, typer.Option(min=1, help="Most resident memory, in 10^6 bytes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure latency, throughput, cold start and memory in a process under limits.
+
+    Exit code 5: it needs more memory than the limit.
+    """
+    from edgedistill.runtime.limits import bench as run_bench
+
+    result = run_bench(bundle, threads=threads, memory_mb=memory_mb)
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        _print(f"{result.size_bytes:,} bytes of model and tokenizer, {result.threads} thread(s)")
+        if result.speed and result.cold_start_ms and result.load_ms:
+            for name, latency in (
+                ("one text, everything included", result.speed.latency),
+                ("network alone", result.speed.model_latency),
+            ):
+                _print(
+                    f"{name + ':':32s} p50 {latency.p50_ms:.3f} ms, p95 {latency.p95_ms:.3f} ms, "
+                    f"p99 {latency.p99_ms:.3f} ms ({latency.num_samples} calls)"
+                )
+            for size, rate in result.speed.throughput_per_s.items():
+                _print(f"{f'in batches of {size}:':32s} {rate:,.0f} texts a second")
+            _print(
+                f"{'cold start:':32s} {result.cold_start_ms:.0f} ms from starting the process to "
+                f"the first answer, {result.load_ms:.0f} ms of it loading"
+            )
+        _print(f"{'peak memory:':32s} {result.peak_memory_bytes / 1e6:.1f} MB resident")
+        for note in result.limits:
+            _print(f"limits — {note}")
+    if result.exceeded:
+        raise BudgetExceeded(
+            f"it needs at least {result.peak_memory_bytes / 1e6:.0f} MB, allowed were "
+            f"{(result.memory_limit_bytes or 0) / 1e6:.0f} MB",
+            where=str(bundle),
+            fix="a smaller model, or a higher --memory-mb",
+        )
+
+
+def verify(bundle: BundlePath, as_json: AsJson = False, threads: Threads = None) -> None:
+    """Check every hash and run the golden examples on this machine.
+
+    Exit code 6: a file is damaged or missing; 10: golden answers differ.
+    """
+    from edgedistill.runtime.verification import verify as run_verify
+
+    result = run_verify(bundle, threads=threads)
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        _print(f"{result.num_files} files as hashed")
+        _print(
+            f"{result.num_examples - len(result.mismatches)} of {result.num_examples} golden "
+            f"examples as recorded; logits differ by at most {result.max_logit_difference:.2g} "
+            f"(allowed: {result.tolerance:g})"
+        )
+        for mismatch in result.mismatches:
+            _print(f"  {mismatch.text!r}: {mismatch.answered}, recorded {mismatch.expected}")
+        for name in result.unlisted:
+            _print(f"  note: {name} does not belong to the bundle")
+    if not result.holds:
+        raise VerificationFailed(
+            f"{len(result.mismatches)} golden examples are answered otherwise on this machine",
+            where=str(bundle),
+        )
+
+
+def compare(
+    first: BundlePath,
+    second: BundlePath,
+    on: Annotated[Path, typer.Option("--on", help="JSON Lines with text and, perhaps, label.")],
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run two bundles on the same rows, timed in turn."""
+    from edgedistill.runtime.comparing import compare as run_compare
+    from edgedistill.runtime.json_lines import read_rows
+
+    try:
+        rows = list(read_rows(on.read_text(encoding="utf-8").split("\n"), where=str(on)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot be read: {error}", where=str(on), fix="UTF-8 JSON Lines"
+        ) from error
+    result = run_compare(first, second, rows, threads=threads)
+    if as_json:
+        _print_json(result.as_json())
+        return
+    _print(f"{'':24s}{'first':>14s}{'second':>14s}")
+    sides = (result.first, result.second)
+    lines = {
+        "accuracy": [f"{s.accuracy:.4f}" if s.accuracy is not None else "–" for s in sides],
+        "abstentions": [f"{s.abstention_rate:.1%}" for s in sides],
+        "bytes": [f"{s.size_bytes:,}" for s in sides],
+        "p50 ms": [f"{s.latency.p50_ms:.3f}" for s in sides],
+        "p95 ms": [f"{s.latency.p95_ms:.3f}" for s in sides],
+    }
+    for name, (left, right) in lines.items():
+        _print(f"{name:24s}{left:>14s}{right:>14s}")
+    _print(
+        f"same answer on {result.agreement:.2%} of {result.num_rows} rows; "
+        f"second over first: time × {result.speed_ratio:.2f}, bytes × {result.size_ratio:.2f}"
+    )
+
+
+def serve(
+    bundle: BundlePath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    threads: Threads = None,
+    max_body_bytes: Annotated[int, typer.Option(min=1)] = 1_000_000,
+    max_batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    max_concurrent: Annotated[int, typer.Option(min=1)] = 32,
+) -> None:
+    """Answer over HTTP (POST /v1/predict; GET /healthz, /readyz, /metrics, /docs)."""
+    try:
+        run_server, limits = SERVICES.load("serve"), SERVICES.load("limits")
+    except ImportError as error:
+        raise MissingExtra("edgedistill serve", "serve") from error
+    from edgedistill.runtime.loading import load
+
+    run_server(
+        load(bundle, threads=threads),
+        host=host,
+        port=port,
+        limits=limits(
+            max_body_bytes=max_body_bytes,
+            max_batch_size=max_batch_size,
+            max_concurrent=max_concurrent,
+        ),
+    )
+
+
+def _readable(prediction: Prediction) -> str:
+    if prediction.abstained:
+        return f"(abstains: {prediction.reason}; {prediction.detail})"
+    return f"{prediction.label}\t{prediction.confidence:.3f}"
+
+
+def _stdin_rows() -> Iterator[dict[str, Any]]:
+    from edgedistill.runtime.json_lines import read_rows
+
+    # Bytes that are no UTF-8 become surrogates, which the classifier refuses with a reason.
+    stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
+    return read_rows(stream, where="standard input", plain=True)
+
+
+def _print(line: str) -> None:
+    # A surrogate cannot be written as it is; \udcff is also what JSON calls it.
+    sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+    sys.stdout.flush()
+
+
+def _print_json(value: Any) -> None:
+    _print(json.dumps(value, indent=2, ensure_ascii=False))

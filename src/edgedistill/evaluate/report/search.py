@@ -1,0 +1,72 @@
+"""Section on what was tried: candidates, the Pareto front, compression passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgedistill.evaluate.report.blocks import Block, Cell, Mark, Paragraph, Plots, Section, Table
+from edgedistill.evaluate.report.content import Candidate, PassOutcome, ReportContent
+from edgedistill.evaluate.report.numbers import MISSING, data_size, milliseconds, percent
+from edgedistill.evaluate.report.plots import pareto_plot
+
+
+def search_section(content: ReportContent) -> Section:
+    """Candidates with their plot, then the passes."""
+    blocks: list[Block] = []
+    if content.candidates:
+        blocks += _candidates(content.candidates)
+    if content.passes:
+        blocks += _passes(content.passes)
+    return Section("search", "What was tried", tuple(blocks))
+
+
+def _candidates(candidates: Sequence[Candidate]) -> list[Block]:
+    ordered = sorted(candidates, key=lambda c: (not c.chosen, not c.on_front, -c.accuracy))
+    rows: list[tuple[Cell, ...]] = [
+        (
+            c.name,
+            c.family,
+            percent(c.accuracy),
+            data_size(c.size_bytes),
+            milliseconds(c.latency_p95_ms),
+            _standing(c),
+            c.note,
+        )
+        for c in ordered
+    ]
+    num_front = sum(c.on_front for c in candidates)
+    text = f"{len(candidates)} candidates, {num_front} on the Pareto front: no other is at least "
+    text += "as good in accuracy, bytes and p95 and better in one. Chosen on validation texts only."
+    headings = ("Candidate", "Family", "Accuracy", "Size", "p95", "Standing", "Note")
+    chosen = frozenset(i for i, c in enumerate(ordered) if c.chosen)
+    table = Table(headings, tuple(rows), frozenset({2, 3, 4}), emphasised=chosen)
+    return [Paragraph(text), Plots((pareto_plot(candidates),)), table]
+
+
+def _standing(candidate: Candidate) -> Mark:
+    if candidate.chosen:
+        return Mark("chosen", "good")
+    return Mark("on the front" if candidate.on_front else "declined", "neutral")
+
+
+def _passes(passes: Sequence[PassOutcome]) -> list[Block]:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            p.name,
+            Mark("kept", "good") if p.kept else Mark("declined", "neutral"),
+            _change(data_size(p.size_before_bytes), data_size(p.size_after_bytes)),
+            _change(milliseconds(p.latency_p95_before_ms), milliseconds(p.latency_p95_after_ms)),
+            _change(percent(p.accuracy_before), percent(p.accuracy_after)),
+            p.reason,
+        )
+        for p in passes
+    ]
+    num_kept = sum(p.kept for p in passes)
+    text = f"Compression: {num_kept} of {len(passes)} passes kept. A pass that does not pay is "
+    text += "measured, declined, and listed."
+    headings = ("Pass", "Outcome", "Size", "p95", "Validation accuracy", "Reason")
+    return [Paragraph(text), Table(headings, tuple(rows), frozenset({2, 3, 4}))]
+
+
+def _change(before: str, after: str) -> str:
+    return MISSING if MISSING in (before, after) else f"{before} → {after}"

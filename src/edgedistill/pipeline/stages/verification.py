@@ -1,0 +1,168 @@
+"""Stage `verification`: make the bundle, score the test split once, judge, write the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.artefacts import Judgement
+from edgedistill.core.files import read_json, write_json, write_text
+from edgedistill.evaluate.guard_fit import FittedGuard
+from edgedistill.evaluate.verdict import judge, reasons, ships
+from edgedistill.pipeline.evidence import Control, calibrated_guard, control_answers
+from edgedistill.pipeline.fidelity import keep_ledger
+from edgedistill.pipeline.measurement import Measured, measure
+from edgedistill.pipeline.packaging import golden_rows, machine, versions, write_task_bundle
+from edgedistill.pipeline.search import CONTROL, Tried
+from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
+from edgedistill.pipeline.stages.teacher_file import export_teacher
+from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.bundle import write_archive
+from edgedistill.runtime.loading import load
+
+BUNDLE = "bundle"
+ARCHIVE = "bundle.edb"
+VERDICT = "verdict.json"
+ANSWERS = "answers.npz"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The verdict, and the folder with bundle, archive and report."""
+
+    stage: StageResult
+    ships: bool
+    judgements: tuple[Judgement, ...]
+    reasons: tuple[str, ...]
+    measurements: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything of the run that the verdict and the report look back on."""
+
+    ground: Ground
+    tried: Sequence[Tried]
+    artefact: Artefact
+    undistilled: TrainedStudent | None
+    linear: TrainedStudent
+    teacher_file: Path
+
+
+def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
+    """Judge the chosen candidate on the file that ships."""
+    artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
+    candidate = artefact.student.candidate
+    linear = train_student(ground, CONTROL)
+    undistilled = None
+    if candidate.family != CONTROL.family:
+        undistilled = train_student(ground, candidate, distilled=False)
+    made = Made(ground, tried, artefact, undistilled, linear, export_teacher(ground))
+    inputs = {
+        "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
+        "tried": [
+            [t.candidate.name, t.artefact.stage.fingerprint if t.artefact else t.reason, t.chosen]
+            for t in tried
+        ],
+        "controls": [c.stage.fingerprint if c else None for c in (undistilled, linear)],
+    }
+    stage = ground.context.store.stage(
+        "verification", inputs, lambda folder: _compute(made, folder),
+        rooms=("evaluate", "runtime", "pipeline", "tasks"),
+    )  # fmt: skip
+    verdict = read_json(stage.folder / VERDICT)
+    judgements = tuple(Judgement(**row) for row in verdict["judgements"])
+    return Verified(
+        stage, ships(judgements), judgements, reasons(judgements), verdict["measurements"]
+    )
+
+
+def _compute(made: Made, folder: Path) -> None:
+    from edgedistill.evaluate.report.html import render_html
+    from edgedistill.evaluate.report.markdown import render_markdown
+    from edgedistill.pipeline.content import report_content
+
+    ground = made.ground
+    fitted = calibrated_guard(ground, made.artefact)
+    _write(made, folder, fitted, [], {})
+    classifier = load(folder / BUNDLE)
+    controls = [
+        control_answers(ground, student, name, role)
+        for student, name, role in (
+            (made.undistilled, "same network, labels only", "undistilled"),
+            (made.linear, "TF-IDF and linear SVM", "linear"),
+        )
+        if student is not None
+    ]
+    measured = measure(ground, made.teacher_file, folder / BUNDLE, classifier, fitted)
+    ledger = keep_ledger(ground, made.artefact, classifier)
+    judgements = judge(
+        made.ground.context.spec.requirements, measured.measurements, hops=ledger.hops
+    )
+    bundle = _write(made, folder, fitted, judgements, measured.summary)
+    write_archive(bundle, folder / ARCHIVE)
+    _save_answers(folder, measured, controls)
+    content = report_content(made, fitted, measured, controls, ledger, judgements, bundle)
+    write_json(folder / "report.json", content.as_json())
+    write_text(folder / "report.html", render_html(content))
+    write_text(folder / "report.md", render_markdown(content))
+    write_json(
+        folder / VERDICT,
+        {"judgements": [asdict(j) for j in judgements], "measurements": measured.summary},
+    )
+
+
+def _write(
+    made: Made,
+    folder: Path,
+    fitted: FittedGuard,
+    judgements: Sequence[Judgement],
+    measurements: Mapping[str, Any],
+) -> Any:
+    """Write the bundle; again with the measurements once they are taken on its files."""
+    spec, dataset = made.ground.context.spec, made.ground.data.dataset
+    targets, texts = dataset.targets("validation"), dataset.texts("validation")
+    return write_task_bundle(
+        folder / BUNDLE, spec, dataset,
+        model=made.artefact.model.read_bytes(),
+        tokenizer=made.ground.teacher.encoder.packed,
+        pad_id=made.ground.teacher.encoder.pad_id,
+        guard=fitted.guard,
+        golden_texts=[texts[row] for row in golden_rows(targets)],
+        batching=made.artefact.batching,
+        judgements=judgements,
+        measurements=measurements,
+        provenance=_provenance(made),
+    )  # fmt: skip
+
+
+def _provenance(made: Made) -> dict[str, Any]:
+    spec = made.ground.context.spec
+    candidate = made.artefact.student.candidate
+    return {
+        "data fingerprint": made.ground.data.stage.fingerprint,
+        "teacher": spec.teacher.source,
+        "teacher weights sha256": made.ground.teacher.weights_sha256,
+        "student": f"{candidate.family} {json.dumps(candidate.options)}",
+        "compression": " + ".join(made.artefact.chosen.passes) or "none",
+        "machine": machine(),
+        "seed": spec.seed,
+        "versions": versions(),
+    }
+
+
+def _save_answers(folder: Path, measured: Measured, controls: Sequence[Control]) -> None:
+    """Label indices on the test split, so that intervals can be computed again, or pooled."""
+    np.savez(
+        folder / ANSWERS,
+        targets=measured.targets,
+        teacher=measured.teacher_answers,
+        shipped=measured.answers,
+        **dict[str, Any]({control.role: control.answers for control in controls}),
+    )

@@ -1,0 +1,42 @@
+"""From a path to a runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedistill.core.catalogue import Catalogue
+from edgedistill.core.errors import BundleError
+from edgedistill.runtime.bundle import Bundle, open_bundle
+from edgedistill.runtime.classification import Classifier
+
+RUNNERS = Catalogue(
+    "kind of bundle", {"classification": "edgedistill.runtime.classification:Classifier"}
+)
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Classifier:
+    """Open a bundle (folder or archive), check every hash, and make it ready to predict.
+
+    Args:
+        path: the bundle.
+        threads: threads of the runtime; None takes the number stated in the bundle.
+
+    Raises:
+        BundleError: nothing there, damaged, incomplete, of a newer schema, or unable to run.
+    """
+    return runner_of(open_bundle(path), threads=threads)
+
+
+def runner_of(bundle: Bundle, *, threads: int | None = None) -> Classifier:
+    """The runner of an opened bundle."""
+    kind = bundle.manifest.kind
+    if kind not in RUNNERS:
+        raise BundleError(
+            f"a bundle of kind {kind!r}; this version runs {', '.join(RUNNERS)}",
+            where=str(bundle.path),
+            fix="upgrade edgedistill",
+        )
+    runner: Classifier = RUNNERS.load(kind).from_files(
+        bundle.manifest, bundle.files, threads=threads
+    )
+    return runner
