@@ -13,9 +13,12 @@ from edgedistill.cli import device, factory
 from edgedistill.core.errors import EXIT_CODES, EdgeDistillError
 
 DEBUG_VARIABLE = "EDGEDISTILL_DEBUG"
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
 
-EPILOG = "Exit codes\n\n" + "\n\n".join(
-    f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()
+# \b: the lines are kept as they are.
+EPILOG = "\b\nExit codes:\n" + "\n".join(
+    f"  {code:3d}  {meaning}" for code, meaning in EXIT_CODES.items()
 )
 
 app = typer.Typer(
@@ -64,15 +67,9 @@ def _run() -> int:
     try:
         app(prog_name="edgedistill")
     except SystemExit as end:  # how Typer ends, also after a usage error
-        return _as_code(end.code)
+        return _ended(end.code)
     except EdgeDistillError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except BrokenPipeError:
-        # The reader has seen enough (`… | head`). Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         hint = "" if _is_debugging() else " (--debug shows where)"
         return _fail(f"unexpected {type(error).__name__}: {error}{hint}", 1)
@@ -86,7 +83,9 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _as_code(code: object) -> int:
+def _ended(code: object) -> int:
+    if code == INTERRUPTED:
+        print("edgedistill: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else int(code is not None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def predict(
             kept = {key: row[key] for key in ("id", "text") if key in row}
             _print(json.dumps({**kept, **prediction.as_json()}, ensure_ascii=False))
         else:
-            _print(f"{_readable(prediction)}\t{row['text']}")
+            _print(f"{_readable(prediction)}\t{' '.join(str(row['text']).split())}")
 
 
 def bench(
@@ -197,7 +198,7 @@ def serve(
     """Answer over HTTP (POST /v1/predict; GET /healthz, /readyz, /metrics, /docs)."""
     try:
         run_server, limits = SERVICES.load("serve"), SERVICES.load("limits")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtra("edgedistill serve", "serve") from error
     from edgedistill.runtime.loading import load
 
@@ -228,9 +229,14 @@ def _stdin_rows() -> Iterator[dict[str, Any]]:
 
 
 def _print(line: str) -> None:
-    # A surrogate cannot be written as it is; \udcff is also what JSON calls it.
-    sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
-    sys.stdout.flush()
+    try:
+        # A surrogate cannot be written as it is; \udcff is also what JSON calls it.
+        sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`… | head`). Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
 
 
 def _print_json(value: Any) -> None:

@@ -11,6 +11,7 @@ PASSES = Catalogue(
         "int8_tables": "edgedistill.compress.tables:Int8Tables",
         "dynamic_int8": "edgedistill.compress.int8:DynamicInt8",
         "static_int8": "edgedistill.compress.int8:StaticInt8",
+        "weight_int8": "edgedistill.compress.weights:WeightInt8",
     },
 )
 
@@ -19,6 +20,7 @@ SEQUENCES: tuple[tuple[str, ...], ...] = (
     (),
     ("float16_tables",),
     ("int8_tables",),
-    ("int8_tables", "static_int8"),
-    ("int8_tables", "dynamic_int8"),
+    ("int8_tables", "weight_int8"),
+    ("int8_tables", "static_int8", "weight_int8"),
+    ("int8_tables", "dynamic_int8", "weight_int8"),
 )

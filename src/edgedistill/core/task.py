@@ -57,7 +57,8 @@ class OutputSpec(Section):
 
 
 class OutOfBoundsFiles(Section):
-    """Texts that the model must refuse; files with the text column only need no label."""
+    """Texts that the model must refuse: the text column, and if wanted a column `group` (such as
+    near, far) whose groups the report shows apart."""
 
     train: str | None = None
     """Used to train the out-of-bounds score."""
@@ -181,7 +182,7 @@ class DistillationSpec(Section):
 
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Softening of both distributions; left out: the family's own default."""
-    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight of the true labels against the teacher's distribution, where a text has one."""
     num_epochs: Annotated[int, Field(ge=1)] | None = None
     """Most epochs over the transfer set; left out: the family's own default."""

@@ -22,6 +22,7 @@ from edgedistill.data.splitting import stratified_split
 
 _OUT_OF_BOUNDS = "out_of_bounds."
 _NUM_SHOWN = 5
+_GROUP = "group"
 
 Splits = dict[str, tuple[Example, ...]]
 
@@ -81,7 +82,7 @@ def _read_all(spec: TaskSpec, root: Path, quarantine: Path | None) -> tuple[Spli
         splits = read_hub(data.hub, labelled, malformed) if data.hub else {}
         for split, path in paths.items():
             is_labelled = split in ("train", "validation", "test", "edge_cases")
-            columns = labelled if is_labelled else Columns(data.text_column)
+            columns = labelled if is_labelled else Columns(data.text_column, group=_GROUP)
             splits[split] = examples_of(
                 file_rows(path, columns),
                 columns,

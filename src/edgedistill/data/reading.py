@@ -19,11 +19,16 @@ FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns or keys; without `id`, ids are the source's name and the line."""
+    """Names of the columns or keys; without `id`, ids are the source's name and the line.
+
+    `group`: a column that rows may have (not in Parquet); it is read as the label of rows that
+    are otherwise without one, to report on groups apart.
+    """
 
     text: str
     label: str | None = None
     id: str | None = None
+    group: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,6 +167,9 @@ class _UnusableRowError(ValueError):
 def _example(row: Row, columns: Columns, id_prefix: str) -> Example:
     text = _text_field(row.fields, columns.text)
     label = None if columns.label is None else _text_field(row.fields, columns.label)
+    group = row.fields.get(columns.group) if columns.group else None
+    if isinstance(group, str) and group.strip():
+        label = group
     if columns.id is None:
         return Example(f"{id_prefix}:{row.line}", text, label)
     return Example(_id_field(row.fields, columns.id), text, label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgedistill.core.errors import BudgetExceeded
@@ -33,7 +34,9 @@ def check_task(path: Path) -> CheckResult:
         EdgeDistillError: of the family that fits, with the place and what would be right.
     """
     spec = load_task(path)
-    dataset = load_dataset(spec, root=path.parent, quarantine=None)
+    with TemporaryDirectory() as scratch:
+        quarantine = Path(scratch) / "quarantine.jsonl"
+        dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
     source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def measure(
         retention=retention,
         size_bytes=size_bytes,
         latency_p95_ms=footprint.latency.p95_ms,
-        latency_p95_upper_ms=footprint.latency.p95_upper_ms or 0.0,
+        latency_p95_upper_ms=distribution_free_upper(ours[0], 0.95, required.confidence),
         repeat_agreement=_repeat_agreement(classifier, texts, outputs),
         batch_agreement=_batch_agreement(classifier, texts[:NUM_AGREEMENT]),
         out_of_bounds_refused=outside_refused,
@@ -146,7 +147,8 @@ def _footprint(
 
 def _latency(samples: np.ndarray, confidence: float) -> Latency:
     p50, p95, p99 = (float(q) for q in np.percentile(samples, [50, 95, 99]))
-    return Latency(p50, p95, p99, distribution_free_upper(samples, 0.95, confidence))
+    upper = distribution_free_upper(samples, 0.95, confidence)
+    return Latency(p50, p95, p99, upper if math.isfinite(upper) else None)
 
 
 def _repeat_agreement(classifier: Classifier, texts: list[str], before: Outputs) -> Count:

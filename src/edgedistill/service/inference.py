@@ -6,6 +6,7 @@ Texts are never logged and never repeated in an error. Needs the extra `serve`.
 from __future__ import annotations
 
 import logging
+import signal
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -152,8 +153,14 @@ class _DrainingServer(uvicorn.Server):
         self._traffic = traffic
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests; a second Ctrl-C does not wait for those that run.
+
+        Unlike the parent's, it does not raise the signal again afterwards: a server that was
+        told to stop and did has ended well.
+        """
         self._traffic.is_draining = True
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:

@@ -8,11 +8,14 @@ import time
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("edgedistill.service")
 GUARDED = "/v1/"
 """Paths that begin so are limited; health and metrics always answer."""
+PATHS = frozenset(("/v1/predict", "/healthz", "/readyz", "/metrics"))
+"""Paths counted by name; a client must not be able to make up more of them."""
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -89,23 +92,17 @@ class LimitedApp:
                 await self._handle(request)
             finally:
                 self.traffic.running -= 1
-        path = getattr(scope.get("route"), "path", "unknown")
+        path = scope["path"] if scope["path"] in PATHS else "other"
         self.traffic.requests.labels(path, str(request.status)).inc()
         self.traffic.seconds.labels(path).observe(time.perf_counter() - begun)
 
     async def _handle(self, request: _Request) -> None:
         try:
             await self.app(request.scope, request.receive, request.send)
-        except _BodyTooLarge:
-            await request.refuse(413, f"at most {self.limits.max_body_bytes} bytes a request")
         except Exception as error:
             LOG.error("%s while answering %s", type(error).__name__, request.scope["path"])
             if request.status == 0:
                 await request.refuse(500, "internal error")
-
-
-class _BodyTooLarge(Exception):
-    """More bytes arrived than allowed, whatever the client declared."""
 
 
 class _Request:
@@ -125,7 +122,8 @@ class _Request:
         message = await self._receive()
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self._max_body_bytes:
-            raise _BodyTooLarge
+            # The one family of exceptions that FastAPI lets through while it reads a body.
+            raise HTTPException(413, f"at most {self._max_body_bytes} bytes a request")
         return message
 
     async def send(self, message: Message) -> None:

@@ -1,9 +1,10 @@
 """Static student: token vectors and hashed bigram vectors, averaged, and one hidden layer.
 
-No attention and no convolution: a text costs two table look-ups a token and two small matrix
-products. Vectors of tokens start from a teacher's; bigrams are learned while distilling. Like
-fastText's bag of n-grams (Joulin et al. 2017, arXiv 1607.01759), except that the bigrams are of
-word pieces, that the mean is normalised, and that a hidden layer follows it.
+No attention, and a convolution only if asked for (on CLINC150 it cost 40 µs a text and gained
+nothing): a text costs two table look-ups a token and two small matrix products. Vectors of
+tokens start from a teacher's; bigrams are learned while distilling. Like fastText's bag of
+n-grams (Joulin et al. 2017, arXiv 1607.01759), except that the bigrams are of word pieces, that
+the mean is normalised, and that a hidden layer follows it.
 
 Shapes: ``b`` texts, ``s`` tokens, ``v`` ids of the teacher's tokenizer, ``k`` kept rows,
 ``g`` buckets, ``d`` token size, ``h`` hidden size, ``c`` labels.
@@ -37,9 +38,11 @@ class StaticConfig(BaseModel):
     """Buckets that bigrams are hashed into; 0: single tokens only."""
     hidden_size: Annotated[int, Field(ge=8)] = 384
     """Units of the hidden layer, the student's features."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    num_channels: Annotated[int, Field(ge=0)] = 0
+    """Channels of a convolution over three neighbouring vectors, max-pooled; 0: none."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Of the pooled vector and of the hidden units, in training."""
-    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of tokens, and of bigrams, that are left out of a text in training."""
 
 
@@ -69,8 +72,12 @@ class StaticStudent(nn.Module):
         if config.num_buckets:
             self.bigrams = nn.Embedding(config.num_buckets, size)
             nn.init.normal_(self.bigrams.weight, std=_BIGRAM_DEVIATION)
-        self.norm = nn.LayerNorm(size)
-        self.hidden = nn.Linear(size, config.hidden_size)
+        self.convolution: nn.Conv1d | None = None
+        if config.num_channels:
+            self.convolution = nn.Conv1d(size, config.num_channels, kernel_size=3, padding=1)
+        pooled = size + config.num_channels
+        self.norm = nn.LayerNorm(pooled)
+        self.hidden = nn.Linear(pooled, config.hidden_size)
         self.head = nn.Linear(config.hidden_size, num_labels)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -90,8 +97,13 @@ class StaticStudent(nn.Module):
             buckets = bigram_buckets(rows, self.bigrams.num_embeddings)
             vectors = vectors + self._drop(self.bigrams(buckets))
         mask = attention_mask.to(vectors.dtype).unsqueeze(1)
-        mean = ((mask / mask.sum(-1, keepdim=True)) @ vectors).squeeze(1)
-        features = F.relu(self.hidden(self.dropout(self.norm(mean))))
+        pooled = ((mask / mask.sum(-1, keepdim=True)) @ vectors).squeeze(1)
+        if self.convolution is not None:
+            # Masked before, so that padding is zero to its neighbours, and after, since a ReLU's
+            # zero never is the maximum of anything but zeros.
+            found = F.relu(self.convolution(vectors.transpose(1, 2) * mask)) * mask
+            pooled = torch.cat([pooled, found.amax(-1)], dim=-1)
+        features = F.relu(self.hidden(self.dropout(self.norm(pooled))))
         return ModelOutput(self.head(self.dropout(features)), features)
 
     def _drop(self, vectors: Tensor) -> Tensor:
@@ -161,7 +173,10 @@ def _build(material: Material, config: StaticConfig) -> StaticStudent:
 
 def _size_bytes(config: StaticConfig, num_rows: int, num_labels: int, hidden: int) -> int:
     tables = (num_rows + config.num_buckets) * (config.token_size + 4)
-    layers = (config.token_size + num_labels) * config.hidden_size
+    pooled = config.token_size + config.num_channels
+    layers = (pooled + num_labels) * config.hidden_size + 3 * config.token_size * 4 * (
+        config.num_channels
+    )
     return tables + layers + 4 * (config.hidden_size + num_labels) + 10_000
 
 

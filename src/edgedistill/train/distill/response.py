@@ -22,7 +22,7 @@ class ResponseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=2.0, gt=0)
-    hard_weight: float = Field(default=0.1, ge=0, le=1)
+    hard_weight: float = Field(default=0.0, ge=0, le=1)
 
 
 class Response:
