@@ -140,7 +140,7 @@ def _write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) ->
         "student": chosen["student"],
         "distillation": {
             **chosen["distillation"],
-            "augmentation": {"num_texts": 500 if quick else 160_000},
+            "augmentation": {"num_texts": 500 if quick else 100_000},
         },
         "requirements": chosen["requirements"],
     }

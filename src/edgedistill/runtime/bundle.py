@@ -66,9 +66,7 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(
             "no bundle here", where=str(path), fix="the folder or the .edb file of a bundle"
         )
-    manifest = _checked_manifest(contents, path)
-    names = [*REQUIRED_FILES, *manifest.files]
-    files = {name: _checked(name, contents, manifest, path) for name in dict.fromkeys(names)}
+    manifest, files = _require_whole(contents, path)
     extra = set(contents) - set(files) - {MANIFEST, MANIFEST_DIGEST}
     if extra:
         raise BundleError(f"the manifest does not list {sorted(extra)}", where=str(path))
@@ -96,7 +94,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         MANIFEST: described,
         MANIFEST_DIGEST: _digest_line(described),
     }
-    _checked_manifest(everything, folder)
+    _require_whole(everything, folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise BundleError(
             "the folder holds something else", where=str(folder), fix="an empty or new folder"
@@ -136,6 +134,12 @@ def _read_folder(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
         if (folder / name).is_file():
             contents[name] = _read(folder / name)
     return contents, tuple(sorted(p.name for p in folder.iterdir() if p.name not in contents))
+
+
+def _require_whole(contents: Mapping[str, bytes], path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    manifest = _checked_manifest(contents, path)
+    names = dict.fromkeys([*REQUIRED_FILES, *manifest.files])
+    return manifest, {name: _checked(name, contents, manifest, path) for name in names}
 
 
 def _checked_manifest(contents: Mapping[str, bytes], path: Path) -> Manifest:

@@ -27,7 +27,7 @@ MAX_MEASURING_S = 60.0
 
 _BLOCK = 100
 _NUM_WARM_UP = 200
-_THROUGHPUT_S = 0.5
+_THROUGHPUT_S = 0.3
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from edgedistill.core.errors import EdgeDistillError
 from edgedistill.runtime.resident_memory import peak_resident_bytes
 
 
@@ -47,4 +48,7 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(work(json.load(sys.stdin)), sys.stdout)
+    try:
+        json.dump(work(json.load(sys.stdin)), sys.stdout)
+    except EdgeDistillError as error:
+        sys.exit(error.what)

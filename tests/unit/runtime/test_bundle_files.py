@@ -75,7 +75,7 @@ def test_one_changed_byte_of_any_file_is_found(bundle: Bundle, name: str) -> Non
     whole = file.read_bytes()
     for place in {0, len(whole) // 2, len(whole) - 1}:
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(BundleError, match="damaged|newer|schema") as caught:
+        with pytest.raises(BundleError, match=r"damaged|schema") as caught:
             load(bundle.path)
         assert caught.value.exit_code == 6
     file.write_bytes(whole)
