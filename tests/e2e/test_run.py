@@ -59,7 +59,7 @@ def test_report_tells_everything_that_was_asked(finished: Path) -> None:
 def test_second_run_reuses_every_stage(task: Path, finished: Path) -> None:
     before = {p: p.read_bytes() for p in (finished / "bundle").iterdir()}
     result = run_task(task, runs_dir=finished.parent)
-    assert result.num_reused == result.num_stages > 5
+    assert result.num_reused == len(result.stages) > 5
     assert {p: p.read_bytes() for p in (finished / "bundle").iterdir()} == before
 
 

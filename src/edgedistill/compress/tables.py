@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-#: Smaller tables are left alone: their bytes do not pay for the extra operators.
-MIN_BYTES = 16_384
+from edgedistill.compress.symmetric import is_large_matrix, quantise
 
 
 class Int8Tables:
@@ -27,10 +26,7 @@ class Int8Tables:
     ) -> Path:
         model = onnx.load(artefact)
         for node, table in _gathers(model.graph):
-            values = numpy_helper.to_array(table)
-            scale = np.abs(values).max(axis=1, keepdims=True) / 127.0
-            scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
-            small = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+            small, scale = quantise(numpy_helper.to_array(table), axis=1)
             _replace(model.graph, node, table, small, scale)
         onnx.save(model, to)
         return to
@@ -55,13 +51,7 @@ class Float16Tables:
 
 def _gathers(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
     """Row look-ups in FP32 tables that no other operator reads."""
-    tables = {
-        t.name: t
-        for t in graph.initializer
-        if t.data_type == onnx.TensorProto.FLOAT
-        and len(t.dims) == 2
-        and t.dims[0] * t.dims[1] * 4 >= MIN_BYTES
-    }
+    tables = {t.name: t for t in graph.initializer if is_large_matrix(t)}
     readers: dict[str, int] = {}
     for node in graph.node:
         for name in node.input:

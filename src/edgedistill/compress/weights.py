@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedistill.compress.tables import MIN_BYTES
+from edgedistill.compress.symmetric import is_large_matrix, quantise
 
 
 class WeightInt8:
@@ -27,7 +27,7 @@ class WeightInt8:
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
         model = onnx.load(artefact)
-        matrices = {t.name: t for t in model.graph.initializer if _is_matrix(t)}
+        matrices = {t.name: t for t in model.graph.initializer if is_large_matrix(t)}
         axes = {
             node.input[1]: 1 if _is_transposed(node) else 0
             for node in model.graph.node
@@ -39,21 +39,13 @@ class WeightInt8:
         return to
 
 
-def _is_matrix(tensor: onnx.TensorProto) -> bool:
-    is_large = len(tensor.dims) == 2 and tensor.dims[0] * tensor.dims[1] * 4 >= MIN_BYTES
-    return is_large and tensor.data_type == onnx.TensorProto.FLOAT
-
-
 def _is_transposed(node: onnx.NodeProto) -> bool:
     return any(a.name == "transB" and a.i == 1 for a in node.attribute)
 
 
 def _narrow(graph: onnx.GraphProto, matrix: onnx.TensorProto, axis: int) -> None:
-    """Store `matrix` as INT8 with a scale for each index of the other axis than `axis`."""
-    values = numpy_helper.to_array(matrix)
-    scale = np.abs(values).max(axis=axis, keepdims=True) / 127.0
-    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
-    small = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+    """Store `matrix` as INT8 with a scale that spans `axis`."""
+    small, scale = quantise(numpy_helper.to_array(matrix), axis)
     name = matrix.name
     graph.initializer.remove(matrix)
     graph.initializer.append(numpy_helper.from_array(small, f"{name}/int8"))

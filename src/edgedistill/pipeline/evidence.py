@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
 from edgedistill.pipeline.stages.artefact import Artefact, single_outputs
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
+from edgedistill.runtime.guard.catalogue import SCORES
+from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 from edgedistill.tasks.classification import predicted
 
@@ -47,17 +49,33 @@ def calibrated_guard(ground: Ground, artefact: Artefact) -> FittedGuard:
         for name, examples in dataset.out_of_bounds.items()
         if name in ("train", "validation") and examples
     }
-    return fit_guard(
-        GuardRows(
-            train=outputs([texts[row] for row in rows]),
-            train_targets=dataset.targets("train")[rows],
-            validation=outputs(dataset.texts("validation")),
-            validation_targets=dataset.targets("validation"),
-            **outside,
-        ),
-        context.spec.boundary.false_abstention_rate,
-        seed=context.spec.seed,
+    given = GuardRows(
+        train=outputs([texts[row] for row in rows]),
+        train_targets=dataset.targets("train")[rows],
+        validation=outputs(dataset.texts("validation")),
+        validation_targets=dataset.targets("validation"),
+        **outside,
     )
+    rate, seed = context.spec.boundary.false_abstention_rate, context.spec.seed
+    fitted = fit_guard(given, rate, seed=seed)
+    cost_ms = _cost_ms(fitted, given.validation)
+    limit = context.spec.requirements.latency_p95_ms
+    if limit is None or artefact.chosen.p95_ms + cost_ms <= limit:
+        return fitted
+    light = [kind for kind in SCORES if not SCORES.load(kind).arrays]
+    if fitted.guard.kind in light:
+        return fitted
+    lighter = fit_guard(given, rate, kinds=light, seed=seed)
+    declined = f"{fitted.guard.kind} would add {cost_ms:.3f} ms, over the latency asked for"
+    return replace(lighter, reason=f"{lighter.reason}; {declined}")
+
+
+def _cost_ms(fitted: FittedGuard, rows: Outputs) -> float:
+    """95th percentile of scoring one text, in milliseconds."""
+    singles = [
+        (rows.logits[i : i + 1], rows.features[i : i + 1]) for i in range(min(200, len(rows)))
+    ]
+    return float(np.percentile(alternate_ms([lambda s: fitted.guard.scores(*s)], singles)[0], 95))
 
 
 def control_answers(ground: Ground, control: TrainedStudent, name: str, role: str) -> Control:

@@ -17,6 +17,8 @@ from edgedistill.evaluate.metrics import accuracy, auroc, macro_f1
 from edgedistill.evaluate.report.content import Footprint, Latency
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.evidence import file_logits
+from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.student import Ground
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.runtime.bundle import open_bundle
@@ -53,7 +55,12 @@ class Measured:
 
 
 def measure(
-    ground: Ground, teacher_file: Path, bundle: Path, classifier: Classifier, fitted: FittedGuard
+    ground: Ground,
+    artefact: Artefact,
+    teacher_file: Path,
+    bundle: Path,
+    classifier: Classifier,
+    fitted: FittedGuard,
 ) -> Measured:
     """Score the test split once, through the bundle, and time it against the teacher in turn."""
     context, dataset = ground.context, ground.data.dataset
@@ -61,6 +68,7 @@ def measure(
     texts, targets = dataset.texts("test"), dataset.targets("test")
     outputs = Outputs(*classifier.raw(texts))
     answers = predicted(outputs.logits)
+    exported = file_logits(artefact.full.read_bytes(), texts, teacher)
     teacher_answers = predicted(ground.transfer.outputs("test")[0])
     retention = retention_interval(
         teacher_answers == targets, answers == targets, confidence=required.confidence
@@ -99,6 +107,9 @@ def measure(
         "out_of_bounds_auroc": _auroc(fitted, outputs, outside) if outside else None,
         "false_abstention": refused.rate,
         "out_of_bounds_recall": outside_refused.rate if outside_refused else None,
+        "export_agreement": float((predicted(exported) == answers).mean()),
+        "guard_score": fitted.guard.kind,
+        "passes": " + ".join(artefact.chosen.passes) or "none",
         "repeat_agreement": measurements.repeat_agreement.rate,
         "batch_agreement": measurements.batch_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,

@@ -26,8 +26,14 @@ from edgedistill.pipeline.stages.dataset import prepare_data
 from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
-from edgedistill.pipeline.stages.verification import ARCHIVE, BUNDLE, Verified, verify_choice
-from edgedistill.pipeline.store import Store
+from edgedistill.pipeline.stages.verification import (
+    ANSWERS,
+    ARCHIVE,
+    BUNDLE,
+    Verified,
+    verify_choice,
+)
+from edgedistill.pipeline.store import StageResult, Store
 
 #: Below this a run would fail sooner or later.
 LEAST_FREE_BYTES = 500_000_000
@@ -45,8 +51,13 @@ class RunResult:
     judgements: tuple[Judgement, ...]
     reasons: tuple[str, ...]
     measurements: dict[str, Any]
-    num_reused: int
-    num_stages: int
+    stages: tuple[StageResult, ...]
+    answers: Path
+
+    @property
+    def num_reused(self) -> int:
+        """Stages that stood from earlier runs."""
+        return sum(stage.reused for stage in self.stages)
 
     def summary(self) -> str:
         """The end of a run in a few lines."""
@@ -56,7 +67,7 @@ class RunResult:
         ]
         return "\n".join([
             *lines,
-            f"stages: {self.num_stages}, of which {self.num_reused} stood from earlier runs",
+            f"stages: {len(self.stages)}, of which {self.num_reused} stood from earlier runs",
             f"bundle:  {self.bundle}  ({self.archive.name}: {self.archive.stat().st_size:,} bytes)",
             f"report:  {self.report}",
             f"verdict: {'SHIP' if self.ships else 'DO NOT SHIP'}",
@@ -134,7 +145,6 @@ def _deliver(context: Context, verified: Verified) -> RunResult:
     with storage_errors(folder):
         for name in (BUNDLE, ARCHIVE, "report.html", "report.md", "report.json"):
             _replace(source / name, folder / name)
-    results = context.store.results
     return RunResult(
         folder=folder,
         bundle=folder / BUNDLE,
@@ -144,8 +154,8 @@ def _deliver(context: Context, verified: Verified) -> RunResult:
         judgements=verified.judgements,
         reasons=verified.reasons,
         measurements=verified.measurements,
-        num_reused=sum(stage.reused for stage in results),
-        num_stages=len(results),
+        stages=tuple(context.store.results),
+        answers=source / ANSWERS,
     )
 
 

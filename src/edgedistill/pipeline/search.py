@@ -18,7 +18,7 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.student import Candidate
 
-#: The control without a teacher: tried in every run, shipped only if it is the best.
+#: The control without a teacher: part of every comparison; `auto` may find it good enough.
 CONTROL = Candidate("linear", "linear", {})
 #: Share of the wall time that stays for the final evaluation.
 RESERVE = 0.15
@@ -41,22 +41,20 @@ class Tried:
 
 
 def candidates_of(spec: TaskSpec) -> list[Candidate]:
-    """The students that the task asks for, cheapest family first; the linear control is one.
+    """The students that the task asks for; of `auto` the cheapest family first.
 
     Raises:
         SpecError: an unknown family, or options that it does not have.
     """
-    if spec.student.family == "auto":
-        found = [
-            Candidate(family, f"{family}-{preset}", options)
-            for family in reversed(list(FAMILIES))
-            for preset, options in FAMILIES.load(family).presets.items()
-            if family != CONTROL.family
-        ]
-    else:
-        options = _checked_options(spec)
-        found = [Candidate(spec.student.family, spec.student.family, options)]
-    return found if any(c.family == CONTROL.family for c in found) else [CONTROL, *found]
+    if spec.student.family != "auto":
+        return [Candidate(spec.student.family, spec.student.family, _checked_options(spec))]
+    others = [
+        Candidate(family, f"{family}-{preset}", options)
+        for family in reversed(list(FAMILIES))
+        for preset, options in FAMILIES.load(family).presets.items()
+        if family != CONTROL.family
+    ]
+    return [CONTROL, *others]
 
 
 def _checked_options(spec: TaskSpec) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from edgedistill.models.students.vocabulary import KeptVocabulary
 class Recipe:
     """How students of a family are trained by default: settings of the loop, and the temperature
     of response distillation. `control_epochs`, `control_batch_size`: for the same network on labels
-    alone, which sees far fewer texts an epoch."""
+    alone, which sees far fewer texts an epoch. `least_steps`: small data sets get more epochs,
+    until training has this many steps."""
 
     num_epochs: int
     control_epochs: int
     learning_rate: float
     batch_size: int
+    least_steps: int
     temperature: float
     embedding_rate: float | None = None
     patience: int = 3

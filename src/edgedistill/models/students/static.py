@@ -189,7 +189,8 @@ FAMILY = StudentFamily(
     },
     build=_build,
     recipe=Recipe(
-        num_epochs=8, control_epochs=20, learning_rate=3e-3, batch_size=512, temperature=1.0,
+        num_epochs=8, control_epochs=20, learning_rate=3e-3, batch_size=512,
+        least_steps=1200, temperature=1.0,
         control_batch_size=128, label_smoothing=0.1,
     ),
     size_bytes=_size_bytes,

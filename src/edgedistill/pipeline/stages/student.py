@@ -17,6 +17,10 @@ from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
 
 WEIGHTS = "student.safetensors"
+ROOMS = ("train", "models", "tasks", "pipeline/stages/student")
+#: An epoch has at least this many steps: small sets get smaller batches.
+LEAST_STEPS_AN_EPOCH = 60
+LEAST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def train_student(
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
-    stage = context.store.stage(name, inputs, compute, rooms=("train", "models", "tasks"))
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
 
 
@@ -138,14 +142,18 @@ def _train(
         )
         temperature = settings.temperature or recipe.temperature
         step = Response(ResponseConfig(temperature=temperature, hard_weight=settings.hard_weight))
-        num_epochs = settings.num_epochs or recipe.num_epochs
-        batch_size = recipe.batch_size
+        num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:
         texts = teacher.encoder.encode(data.dataset.texts("train"))
         examples = TrainingSet(texts, targets, teacher.encoder.pad_id)
         step = Supervised(label_smoothing=recipe.label_smoothing)
         num_epochs = recipe.control_epochs
         batch_size = recipe.control_batch_size or recipe.batch_size
+    batch_size = min(batch_size, max(LEAST_BATCH, len(examples) // LEAST_STEPS_AN_EPOCH))
+    steps_an_epoch = -(-len(examples) // batch_size)
+    num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
+    if distilled and settings.num_epochs:
+        num_epochs = settings.num_epochs
     result = train(
         model, step, examples,
         score=validation_accuracy(data.dataset, teacher.encoder),

@@ -100,7 +100,9 @@ def _compute(made: Made, folder: Path) -> None:
         )
         if student is not None
     ]
-    measured = measure(ground, made.teacher_file, folder / BUNDLE, classifier, fitted)
+    measured = measure(
+        ground, made.artefact, made.teacher_file, folder / BUNDLE, classifier, fitted
+    )
     ledger = keep_ledger(ground, made.artefact, classifier)
     judgements = judge(
         made.ground.context.spec.requirements, measured.measurements, hops=ledger.hops

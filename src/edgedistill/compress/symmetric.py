@@ -1,0 +1,30 @@
+"""Symmetric INT8: the arithmetic that the passes share."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+#: Smaller matrices are left alone: their bytes do not pay for the extra operators.
+MIN_BYTES = 16_384
+
+
+def is_large_matrix(tensor: onnx.TensorProto) -> bool:
+    """A matrix in FP32 of at least MIN_BYTES."""
+    is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+    return is_matrix and tensor.dims[0] * tensor.dims[1] * 4 >= MIN_BYTES
+
+
+def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int8, scale) with values ≈ scale · int8 to within half a scale.
+
+    Args:
+        values: float32 matrix.
+        axis: the axis that one scale spans; scale = max|values| / 127 along it, kept as 1.
+
+    Returns:
+        int8 of the shape of `values`, float32 scale; a vector of zeros has the scale 1.
+    """
+    scale = np.abs(values).max(axis=axis, keepdims=True) / 127.0
+    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
+    return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
