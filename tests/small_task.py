@@ -34,7 +34,7 @@ def write_rows(path: Path, values: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in values), encoding="utf-8")
 
 
-def write_task(folder: Path, teacher: Path, **changes: Any) -> Path:
+def write_task(folder: Path, teacher_folder: Path, /, **changes: Any) -> Path:
     """The task folder with data; `changes` replace whole sections. Returns the task file."""
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "train.jsonl", rows(40, 1))
@@ -53,7 +53,7 @@ def write_task(folder: Path, teacher: Path, **changes: Any) -> Path:
             "false_abstention_rate": 0.1,
         },
         "teacher": {
-            "source": f"folder:{teacher}", "num_epochs": 6, "learning_rate": 0.003,
+            "source": f"folder:{teacher_folder}", "num_epochs": 6, "learning_rate": 0.003,
             "batch_size": 16,
         },
         "student": {

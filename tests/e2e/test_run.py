@@ -12,6 +12,7 @@ import pytest
 import small_task
 
 import edgedistill
+from conftest import FinishedRun
 from edgedistill.core.errors import RunLocked, StorageError
 from edgedistill.core.files import exclusive
 from edgedistill.pipeline.run import run_task
@@ -20,14 +21,14 @@ COMMAND = [sys.executable, "-m", "edgedistill.cli.app"]
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Path:
-    return small_task.write_task(tmp_path_factory.mktemp("task"), teacher_folder)
+def task(finished_run: FinishedRun) -> Path:
+    return finished_run.task
 
 
 @pytest.fixture(scope="module")
-def finished(task: Path) -> Path:
+def finished(finished_run: FinishedRun) -> Path:
     """The folder of a finished run."""
-    return run_task(task, runs_dir=task.parent / "runs").folder
+    return finished_run.folder
 
 
 def test_bundle_answers_and_abstains(finished: Path) -> None:

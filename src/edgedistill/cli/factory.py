@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -13,12 +15,15 @@ import typer
 from edgedistill.cli.progress import listener_for
 from edgedistill.core.catalogue import Catalogue
 from edgedistill.core.errors import MissingExtra, SpecError, VerificationFailed
+from edgedistill.core.files import storage_errors, write_text
 
 TaskFile = Annotated[Path, typer.Argument(help="The task file (YAML).", show_default=False)]
 RunsDir = Annotated[
     Path, typer.Option(help="Folder for runs and the results they share.", show_default=True)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+TASK_FILE = "task.yaml"
 
 # Loaded when a command runs, so that --help stays quick and needs no packages of the factory.
 ENTRIES = Catalogue(
@@ -42,17 +47,26 @@ def init(
     folder: Annotated[Path, typer.Argument(help="New folder for the task.", show_default=False)],
 ) -> None:
     """Make a task folder: a commented task file and a small data set to run at once."""
-    if folder.exists() and any(folder.iterdir()):
-        raise SpecError("the folder is not empty", where=str(folder), fix="name a new folder")
+    if folder.is_file():
+        raise SpecError("this is a file", where=str(folder), fix="name a new folder")
+    with storage_errors(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise SpecError("the folder is not empty", where=str(folder), fix="name a new folder")
+        (folder / "data").mkdir(parents=True, exist_ok=True)
     template = files("edgedistill.cli") / "template"
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in folder.resolve().name.lower())
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    text = (template / "task.yaml").read_text(encoding="utf-8")
-    (folder / "task.yaml").write_text(text.replace("{name}", name.strip("-_")), encoding="utf-8")
-    rows = (template / "train.jsonl").read_text(encoding="utf-8")
-    (folder / "data" / "train.jsonl").write_text(rows, encoding="utf-8")
-    typer.echo(f"{folder}/task.yaml is ready. Next:\n  edgedistill check {folder}/task.yaml\n"
-               f"  edgedistill run {folder}/task.yaml")  # fmt: skip
+    text = (template / TASK_FILE).read_text(encoding="utf-8")
+    write_text(folder / TASK_FILE, text.replace("{name}", _task_name(folder)))
+    for rows in template.iterdir():
+        if rows.name.endswith(".jsonl"):
+            write_text(folder / "data" / rows.name, rows.read_text(encoding="utf-8"))
+    path = shlex.quote(str(folder / TASK_FILE))
+    typer.echo(f"{path} is ready. Next:\n  edgedistill check {path}\n  edgedistill run {path}")
+
+
+def _task_name(folder: Path) -> str:
+    """The folder's name as far as a task may have it."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-_")
+    return name[:64] or "my-task"
 
 
 def check(task: TaskFile, as_json: AsJson = False) -> None:

@@ -63,19 +63,35 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into a StorageError."""
+    """Turn refusals to write into a StorageError, whichever library met them."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                "no room left on the disk", where=str(path), fix="free some space and run again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(
-                "cannot write here", where=str(path), fix="choose a folder you may write to"
-            ) from error
-        raise
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        what, fix = refusal
+        raise StorageError(what, where=str(path), fix=fix) from error
+
+
+def _refusal(error: Exception) -> tuple[str, str] | None:
+    """What the operating system refused, and what would help; None for every other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or _tells_of_a_full_disk(str(error)):
+        return "no room left on the disk", "free some space and run again"
+    if number == errno.EFBIG:
+        return "a file grew larger than this system allows", "raise the limit (ulimit -f)"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "cannot write here", "choose a folder you may write to"
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return "a file stands where a folder is needed", "choose another folder"
+    return None
+
+
+def _tells_of_a_full_disk(message: str) -> bool:
+    # Not every library keeps the errno: safetensors quotes the system, numpy counts items.
+    is_short_write = " requested and " in message and message.endswith(" written")
+    return is_short_write or os.strerror(errno.ENOSPC) in message
 
 
 def require_room(folder: Path, size_bytes: int) -> None:

@@ -19,7 +19,7 @@ from edgedistill.tasks.classification import TextEncoder
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A valid task, what its data looks like, and what a run will take."""
+    """A valid task, what its data looks like, what a run will take, and what is tight about it."""
 
     spec: TaskSpec
     inspection: Any
@@ -42,9 +42,7 @@ def check_task(path: Path) -> CheckResult:
     report = inspect(dataset, spec, count_tokens=encoder.count)
     tokens = encoder.encode(dataset.texts("train")).lengths.mean()
     expected = forecast(spec, source / "config.json", len(dataset.train), float(tokens))
-    warnings = [sentence for severity, sentence in report.findings() if severity == "warning"]
-    warnings += budget_warnings(spec, expected)
-    return CheckResult(spec, report, expected, tuple(warnings))
+    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 
 def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:

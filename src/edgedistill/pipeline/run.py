@@ -7,7 +7,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -179,20 +179,26 @@ def _replace(source: Path, target: Path) -> None:
 @contextmanager
 def _logged(folder: Path, listener: Listener) -> Iterator[Listener]:
     """A listener that also keeps every event in the run's log, and the traceback of a defect."""
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+    path = folder / "log.jsonl"
+    with storage_errors(path):
+        log = path.open("ab", buffering=0)
 
-        def both(event: Event) -> None:
-            line = {"time": round(time.time(), 3), **asdict(event)}
-            log.write(json.dumps(line, ensure_ascii=False) + "\n")
-            log.flush()
-            listener(event)
+    def keep(**entry: Any) -> None:
+        line = {"time": round(time.time(), 3), **entry}
+        # What a full disk stops is told by the stage that it stops, not by its log.
+        with suppress(OSError):
+            log.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
+    def both(event: Event) -> None:
+        keep(**asdict(event))
+        listener(event)
+
+    with log:
         try:
             yield both
         except EdgeDistillError as error:
             both(Event("run", "note", f"stopped: {error}"))
             raise
         except Exception:
-            log.write(json.dumps({"time": round(time.time(), 3), "traceback":
-                                  traceback.format_exc()}) + "\n")  # fmt: skip
+            keep(traceback=traceback.format_exc())
             raise

@@ -64,7 +64,8 @@ class PrunedEmbedding(nn.Module):
         tokens = self.tokens(rows)
         if self.projection is not None:
             tokens = self.projection(tokens)
-        return self.norm(tokens + self.positions[: input_ids.shape[1]])
+        states: Tensor = self.norm(tokens + self.positions[: input_ids.shape[1]])
+        return states
 
     @torch.no_grad()
     def load_table(self, table: Tensor) -> None:
@@ -118,7 +119,8 @@ class EncoderLayer(nn.Module):
         mixed = scores.softmax(-1).to(value.dtype) @ value
         mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
         states = self.attention_norm(states + self.attended(mixed))
-        return self.output_norm(states + self.down(activate(self.up(states))))
+        states = self.output_norm(states + self.down(activate(self.up(states))))
+        return states
 
 
 class TransformerStudent(nn.Module):

@@ -1,0 +1,191 @@
+"""Write docs/reference from the code: the task file, its JSON Schema, the exit codes.
+
+python scripts/make_reference.py            writes the files that differ
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core import errors
+from edgedistill.core.task_file import json_schema
+from edgedistill.models.families import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+MADE = "<!-- Written by scripts/make_reference.py from the code; change the code, not this file. -->"
+
+Schema = Mapping[str, Any]
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file with its contents."""
+    schema = json_schema()
+    return {
+        REFERENCE / "task-file.md": task_file(schema),
+        REFERENCE / "task-file.schema.json": json.dumps(schema, indent=2) + "\n",
+        REFERENCE / "exit-codes.md": exit_codes(),
+    }
+
+
+def task_file(schema: Schema) -> str:
+    """The reference of the task file."""
+    parts = [
+        MADE,
+        "# The task file",
+        "A task is one YAML file. Every key that the file may have stands here; an unknown key is "
+        "refused. Paths are relative to the folder of the task file. `edgedistill schema` prints "
+        "the same as JSON Schema ([task-file.schema.json](task-file.schema.json)); with a YAML "
+        "language server, this first line gives completion and checks while you type:",
+        "```yaml\n# yaml-language-server: $schema=docs/reference/task-file.schema.json\n```",
+        "A complete example: "
+        "[examples/support_desk/task.yaml](../../examples/support_desk/task.yaml).",
+    ]
+    for path, section in sections(schema):
+        parts += [f"## {path or 'Top level'}", _flat(section["description"])]
+        parts.append(_table(section, schema, path))
+    return "\n\n".join([*parts, *_families()]) + "\n"
+
+
+def sections(
+    schema: Schema, section: Schema | None = None, path: str = ""
+) -> Iterator[tuple[str, Schema]]:
+    """Every section with its dotted path, each before its parts."""
+    section = section or schema
+    yield path, section
+    for key, value in section["properties"].items():
+        if inner := _referred(value, schema):
+            yield from sections(schema, inner, f"{path}.{key}" if path else key)
+
+
+def exit_codes() -> str:
+    """The reference of the exit codes."""
+    families: dict[int, list[str]] = {}
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.EdgeDistillError) and kind is not errors.EdgeDistillError:
+            families.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`")
+    rows = [
+        (str(code), _cell(meaning), ", ".join(sorted(families.get(code, []))))
+        for code, meaning in errors.EXIT_CODES.items()
+    ]
+    return "\n\n".join([
+        MADE,
+        "# Exit codes",
+        "Every command ends with one of these. In Python the same families are exceptions in "
+        "`edgedistill.core.errors`; each has `what`, `where` and `fix`.",
+        _markdown_table(("Code", "Meaning", "Exceptions"), rows),
+    ]) + "\n"  # fmt: skip
+
+
+def _families() -> list[str]:
+    parts = [
+        "## Options of the student families",
+        "`student.options` takes the keys of the family that `student.family` names. With `auto` "
+        "the presets are tried instead.",
+    ]
+    for name in FAMILIES:
+        family = FAMILIES.load(name)
+        schema = family.config.model_json_schema()
+        purpose = _first_sentence(sys.modules[family.config.__module__].__doc__ or "")
+        presets = "; ".join(
+            f"`{preset}` ({_settings(options)})" for preset, options in family.presets.items()
+        )
+        parts += [f"### {name}", purpose, f"Presets: {presets}.", _table(schema, schema, "")]
+    return parts
+
+
+def _settings(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}: {json.dumps(v)}" for k, v in options.items()) or "the defaults"
+
+
+def _table(section: Schema, schema: Schema, path: str) -> str:
+    required = section.get("required", [])
+    rows = []
+    for key, value in section["properties"].items():
+        inner = _referred(value, schema)
+        meaning = value.get("description") or (inner or {})["description"]
+        if inner:
+            place = f"{path}.{key}" if path else key
+            default = "**required**" if key in required else "see there"
+            rows.append((f"`{key}`", f"[section](#{_anchor(place)})", default, _cell(meaning)))
+        else:
+            default = "**required**" if key in required else f"`{json.dumps(value['default'])}`"
+            rows.append((f"`{key}`", _cell(_type(value)), _left_out(default), _cell(meaning)))
+    return _markdown_table(("Key", "Type", "Default", "Meaning"), rows)
+
+
+def _left_out(default: str) -> str:
+    return {"`null`": "left out", '`""`': "empty", "`[]`": "empty", "`{}`": "empty"}.get(
+        default, default
+    )
+
+
+def _type(value: Schema) -> str:
+    """A JSON Schema type in words."""
+    if "anyOf" in value:
+        return " or ".join(_type(part) for part in value["anyOf"] if part.get("type") != "null")
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    if "enum" in value:
+        return " or ".join(f"`{choice}`" for choice in value["enum"])
+    if value["type"] == "array":
+        return f"list of {_type(value['items'])}"
+    names = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping"}
+    limits = [
+        f"{sign} {value[key]:g}"
+        for key, sign in (
+            ("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤")
+        )
+        if key in value
+    ]  # fmt: skip
+    if "pattern" in value:
+        limits.append(f"`{value['pattern']}`")
+    return " ".join([names[value["type"]], ", ".join(limits)]).strip()
+
+
+def _referred(value: Schema, schema: Schema) -> Schema | None:
+    """The section that a property holds, if it holds one."""
+    for part in (value, *value.get("anyOf", ())):
+        if "$ref" in part:
+            found: Schema = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
+            return found
+    return None
+
+
+def _markdown_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _anchor(heading: str) -> str:
+    return heading.replace(".", "")
+
+
+def _first_sentence(text: str) -> str:
+    return _flat(text.split("\n\n")[0])
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _flat(text).replace("|", "\\|")
+
+
+def main() -> int:
+    for path, text in documents().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Every task file that the project carries is valid, and the files it names are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import edgedistill
+from edgedistill.cli.app import app
+from edgedistill.core.task_file import load_task
+from edgedistill.data.loading import load_dataset
+from edgedistill.pipeline.search import candidates_of
+from edgedistill.pipeline.stages.dataset import task_files
+
+PROJECT = Path(edgedistill.__file__).parents[2]
+EXAMPLES = sorted((PROJECT / "examples").glob("*/task.yaml"))
+
+
+def require_usable(task: Path) -> None:
+    """Valid, all its files present, its rows readable, its students known."""
+    spec = load_task(task)
+    files = task_files(task.parent, spec)
+    assert files
+    assert [file for file in files if not file.is_file()] == []
+    dataset = load_dataset(spec, root=task.parent)
+    assert len(dataset.labels) >= 2
+    assert min(len(rows) for rows in (dataset.train, dataset.validation, dataset.test)) > 0
+    assert candidates_of(spec)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 1
+
+
+@pytest.mark.parametrize("task", EXAMPLES, ids=lambda path: path.parent.name)
+def test_an_example_is_usable(task: Path) -> None:
+    require_usable(task)
+
+
+@pytest.mark.parametrize("name", ["my-task", "My Task", "_x", "été", "…", "x" * 80])
+def test_a_new_task_is_usable(tmp_path: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / name)], catch_exceptions=False)
+    assert result.exit_code == 0
+    require_usable(tmp_path / name / "task.yaml")
