@@ -31,7 +31,7 @@ COMMAND = "python benchmarks/classification.py"
 BUNDLES: dict[str, dict[str, Any]] = {
     "tiny": {
         "student": {"family": "static"},
-        "distillation": {"num_epochs": 8},
+        "distillation": {"num_epochs": 12},
         "requirements": {"retention": 0.97, "size_mb": 2.0, "latency_p95_ms": 0.15},
     },
     "small": {
@@ -39,7 +39,7 @@ BUNDLES: dict[str, dict[str, Any]] = {
             "family": "static",
             "options": {"token_size": 256, "num_buckets": 6144, "hidden_size": 512},
         },
-        "distillation": {"num_epochs": 6},
+        "distillation": {"num_epochs": 10},
         "requirements": {"retention": 0.98, "size_mb": 3.5, "latency_p95_ms": 0.8},
     },
     "quality": {

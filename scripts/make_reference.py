@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from edgedistill.models.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-MADE = "<!-- Written by scripts/make_reference.py from the code; change the code, not this file. -->"
+MADE = (
+    "<!-- Written by scripts/make_reference.py from the code; change the code, not this file. -->"
+)
 
 Schema = Mapping[str, Any]
 
@@ -128,7 +130,10 @@ def _left_out(default: str) -> str:
 def _type(value: Schema) -> str:
     """A JSON Schema type in words."""
     if "anyOf" in value:
-        return " or ".join(_type(part) for part in value["anyOf"] if part.get("type") != "null")
+        kinds = [_type(part) for part in value["anyOf"] if part.get("type") != "null"]
+        # Where leaving the key out means something else, null must be written to say "none".
+        is_said = len(kinds) < len(value["anyOf"]) and value.get("default") is not None
+        return " or ".join([*kinds, "`null`"] if is_said else kinds)
     if "const" in value:
         return f"`{json.dumps(value['const'])}`"
     if "enum" in value:
@@ -137,7 +142,7 @@ def _type(value: Schema) -> str:
         return f"list of {_type(value['items'])}"
     names = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping"}
     limits = [
-        f"{sign} {value[key]:g}"
+        f"{sign} {_number(value[key])}"
         for key, sign in (
             ("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤")
         )
@@ -146,6 +151,10 @@ def _type(value: Schema) -> str:
     if "pattern" in value:
         limits.append(f"`{value['pattern']}`")
     return " ".join([names[value["type"]], ", ".join(limits)]).strip()
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _referred(value: Schema, schema: Schema) -> Schema | None:
@@ -157,7 +166,7 @@ def _referred(value: Schema, schema: Schema) -> Schema | None:
     return None
 
 
-def _markdown_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [headings, ("---",) * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

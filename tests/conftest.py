@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+
+import small_task
+from small_task import FinishedRun
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = (
+TEXT = (
     "where is my order parcel late cancel please stop it now refund money back card return send "
     "the a i to for what how much can you help today tomorrow never again shop broken"
-).split()
+)
+"""Every word that the small teacher's tokenizer knows whole."""
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +29,8 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("teacher")
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    letters = [c for c in "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
-    pieces = specials + letters + ["##" + c for c in letters] + list(dict.fromkeys(WORDS))
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'")
+    pieces = specials + letters + ["##" + c for c in letters] + TEXT.split()
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -46,23 +49,9 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class FinishedRun(NamedTuple):
-    """A run of the small task; shared by the tests of a session, which must not change it."""
-
-    task: Path
-    folder: Path
-
-    @property
-    def runs_dir(self) -> Path:
-        """Where the run's folder and the store of stage results lie."""
-        return self.folder.parent
-
-
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> FinishedRun:
     """The small task, run from nothing to its bundle (15 to 20 s on one core)."""
-    import small_task
-
     from edgedistill.pipeline.run import run_task
 
     task = small_task.write_task(tmp_path_factory.mktemp("task"), teacher_folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -14,7 +14,19 @@ PHRASES = {
     "cancel": "please stop cancel it now never again today",
     "refund": "money back refund how much card return today",
 }
-FILLERS = "the a i to for what can you help".split()
+FILLERS = ["the", "a", "i", "to", "for", "what", "can", "you", "help"]
+
+
+class FinishedRun(NamedTuple):
+    """A run of the small task; shared by the tests of a session, which must not change it."""
+
+    task: Path
+    folder: Path
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where the run's folder and the store of stage results lie."""
+        return self.folder.parent
 
 
 def rows(num_a_class: int, seed: int) -> list[dict[str, str]]:

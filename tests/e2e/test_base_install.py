@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import edgedistill
-from conftest import FinishedRun
+from small_task import FinishedRun
 
 PROJECT = Path(edgedistill.__file__).parents[2]
-FACTORY = {"torch", "transformers", "pydantic", "scikit-learn", "scipy", "onnx", "accelerate"}
+FACTORY = {"torch", "transformers", "accelerate", "scikit-learn", "scipy", "onnx", "pyarrow"}
 TEXTS = ["where is my parcel", "stop it now", ""]
 
 
@@ -80,9 +80,10 @@ def test_bundle_of_the_factory_runs_there(environment: Path, finished_run: Finis
     told = [json.loads(line) for line in printed.splitlines()]
     kept = ("label", "abstained", "reason")
     assert [[t[k] for k in kept] for t in told] == [[e[k] for k in kept] for e in expected]
+    archive = str(finished_run.folder / "bundle.edb")
     code = (
-        "import json, sys, edgedistill\n"
-        f"found = edgedistill.load({str(finished_run.folder / 'bundle.edb')!r}).predict({TEXTS!r})\n"
+        "import json, edgedistill\n"
+        f"found = edgedistill.load({archive!r}).predict({TEXTS!r})\n"
         "print(json.dumps([a.as_json() for a in found]))"
     )
     loaded = json.loads(run(environment / "python", "-c", code))
@@ -91,10 +92,13 @@ def test_bundle_of_the_factory_runs_there(environment: Path, finished_run: Finis
 
 
 @pytest.mark.real
-def test_factory_commands_name_the_extra(environment: Path, finished_run: FinishedRun) -> None:
+def test_factory_commands_name_the_extra(
+    environment: Path, finished_run: FinishedRun, tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [environment / "edgedistill", "check", finished_run.task],
+        [environment / "edgedistill", "run", finished_run.task, "--runs-dir", tmp_path / "runs"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 4
     assert "edgedistill[train]" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-import small_task
 
 import edgedistill
-from conftest import FinishedRun
+import small_task
 from edgedistill.core.errors import RunLocked, StorageError
 from edgedistill.core.files import exclusive
 from edgedistill.pipeline.run import run_task
+from small_task import FinishedRun
 
 COMMAND = [sys.executable, "-m", "edgedistill.cli.app"]
 

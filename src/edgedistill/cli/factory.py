@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,6 +143,9 @@ def schema() -> None:
 
 
 def _load(entry: str) -> Any:
+    # Told before anything is begun: much of the extra comes with other packages, PyTorch does not.
+    if entry in ("run", "families") and find_spec("torch") is None:
+        raise MissingExtra(f"edgedistill {entry}", "train")
     try:
         return ENTRIES.load(entry)
     except ImportError as error:
