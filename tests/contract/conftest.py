@@ -103,7 +103,9 @@ def trained_file(
                 train(
                     model, Supervised(), TrainingSet(material.train, material.targets, PAD),
                     score=lambda m: -_loss(m, material), stage="test", listener=silent,
-                    config=LoopConfig(num_epochs=6, learning_rate=1e-3, batch_size=16),
+                    config=LoopConfig(
+                        entry.recipe.control_epochs, entry.recipe.learning_rate, batch_size=16
+                    ),
                     checkpoints=folder,
                 )  # fmt: skip
             made[family] = OnnxExporter().write(model, to=folder / "model.onnx")

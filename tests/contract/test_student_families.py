@@ -36,7 +36,7 @@ def test_there_are_families_and_each_has_presets() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_settings_are_frozen_described_and_refuse_unknown_keys(family: str) -> None:
     config = FAMILIES.load(family).config
-    with pytest.raises(ValidationError, match="extra_forbidden|not permitted"):
+    with pytest.raises(ValidationError, match="not permitted"):
         config(no_such_setting=1)
     field = next(iter(config.model_fields))
     with pytest.raises(ValidationError, match="frozen"):

@@ -103,7 +103,7 @@ def test_learns_from_the_teacher_alone(tmp_path: Path) -> None:
 def test_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
     scores = iter([0.5, 0.9, 0.3, 0.2, 0.8])
     result = train(
-        Bag(), Supervised(), training_set(), score=lambda model: next(scores),
+        Bag(), Supervised(), training_set(), score=lambda _: next(scores),
         config=LoopConfig(num_epochs=10, learning_rate=0.01, patience=2),
         checkpoints=tmp_path, stage="test", listener=silent,
     )  # fmt: skip
@@ -115,7 +115,7 @@ def test_missing_signal_is_refused_before_work(tmp_path: Path) -> None:
     bare = TrainingSet(data.texts, data.labels, 0)
     with pytest.raises(MissingSignal, match="logits"):
         train(
-            Bag(), Response(ResponseConfig()), bare, score=lambda model: 0.0,
+            Bag(), Response(ResponseConfig()), bare, score=lambda _: 0.0,
             config=LoopConfig(num_epochs=1, learning_rate=0.01),
             checkpoints=tmp_path, stage="test", listener=silent,
         )  # fmt: skip
@@ -128,7 +128,7 @@ def test_loss_that_is_not_a_number_stops(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="not a number"):
         train(
-            Bag(), Response(ResponseConfig()), broken, score=lambda model: 0.0,
+            Bag(), Response(ResponseConfig()), broken, score=lambda _: 0.0,
             config=LoopConfig(num_epochs=1, learning_rate=0.01),
             checkpoints=tmp_path, stage="test", listener=silent,
         )  # fmt: skip

@@ -37,9 +37,9 @@ class SmallTransformerConfig(BaseModel):
     num_heads: Annotated[int, Field(ge=1)] | None = None
     """Kept heads of each attention, of the teacher's head size; left out: `hidden_size`'s worth."""
     intermediate_size: Annotated[int, Field(ge=1)] | None = 768
-    """Kept units of each feed-forward; left out: all."""
+    """Kept units of each feed-forward; null: all."""
     embedding_rank: Annotated[int, Field(ge=1)] | None = 128
-    """Rank of the token table; left out: the table is not factorised."""
+    """Rank of the token table; null: the table is not factorised."""
 
 
 def build(

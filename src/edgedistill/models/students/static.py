@@ -191,7 +191,7 @@ FAMILY = StudentFamily(
     recipe=Recipe(
         num_epochs=8, control_epochs=20, learning_rate=3e-3, batch_size=512,
         least_steps=1200, temperature=1.0,
-        control_batch_size=128, label_smoothing=0.1,
+        control_batch_size=128, label_smoothing=0.1, patience=6,
     ),
     size_bytes=_size_bytes,
 )  # fmt: skip
