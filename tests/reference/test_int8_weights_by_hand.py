@@ -37,7 +37,7 @@ def save(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], path: Pa
     graph = helper.make_graph(
         nodes, "test",
         [helper.make_tensor_value_info(given, kind, ["n"] if given == "ids" else ["n", "k"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "m"])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)

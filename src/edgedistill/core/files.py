@@ -77,7 +77,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 def _refusal(error: Exception) -> tuple[str, str] | None:
     """What the operating system refused, and what would help; None for every other error."""
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or _tells_of_a_full_disk(str(error)):
+    if number is None:
+        number = _quoted_errno(str(error))
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return "no room left on the disk", "free some space and run again"
     if number == errno.EFBIG:
         return "a file grew larger than this system allows", "raise the limit (ulimit -f)"
@@ -88,10 +90,12 @@ def _refusal(error: Exception) -> tuple[str, str] | None:
     return None
 
 
-def _tells_of_a_full_disk(message: str) -> bool:
-    # Not every library keeps the errno: safetensors quotes the system, numpy counts items.
-    is_short_write = " requested and " in message and message.endswith(" written")
-    return is_short_write or os.strerror(errno.ENOSPC) in message
+def _quoted_errno(message: str) -> int | None:
+    """What a library says that does not keep the errno."""
+    if " requested and " in message and message.endswith(" written"):  # numpy counts items
+        return errno.ENOSPC
+    quoted = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+    return next((n for n in quoted if f"(os error {n})" in message), None)  # safetensors
 
 
 def require_room(folder: Path, size_bytes: int) -> None:

@@ -83,11 +83,11 @@ def conformal_rank(num_rows: int, rate: float) -> int:
 def conformal_threshold(scores: ArrayLike, rate: float) -> ConformalThreshold:
     """The smallest threshold that keeps the false-abstention rate.
 
-    With n calibration scores, the threshold is the k-th smallest, k = ceil((n + 1)(1 - rate)),
-    which is the empirical quantile at ceil((n + 1)(1 - rate)) / n. Guarantee: if a new in-bounds
-    row is exchangeable with the calibration rows, the chance that it is refused (score strictly
-    above the threshold) is at most `rate`, for any distribution and any n. The chance is over
-    both the calibration rows and the new row; given one calibration set the rate varies around
+    With n calibration scores, the threshold lies midway between the k-th smallest and the next,
+    k = ceil((n + 1)(1 - rate)): at or above the empirical quantile at k / n. Guarantee: if a new
+    in-bounds row is exchangeable with the calibration rows, the chance that it is refused (score
+    strictly above the threshold) is at most `rate`, for any distribution and any n. The chance is
+    over both the calibration rows and the new row; given one calibration set the rate varies around
     it with a standard deviation of about sqrt(rate (1 - rate) / n). Without ties it is also at
     least `rate` - 1/(n + 1); ties only make it refuse less.
 
@@ -110,5 +110,6 @@ def conformal_threshold(scores: ArrayLike, rate: float) -> ConformalThreshold:
         needed = math.ceil(1 / rate - 1 - 1e-9)
         reason = f"{n} in-bounds rows cannot bound a rate of {rate:g}: at least {needed} are needed"
         return ConformalThreshold(math.inf, rate, n, 0.0, reason)
-    threshold = float(values[k - 1])
+    # Midway to the next score: the same rows are refused, and none hangs on the last bit.
+    threshold = float(values[k - 1] + (values[min(k, n - 1)] - values[k - 1]) / 2)
     return ConformalThreshold(threshold, rate, n, float(np.mean(values > threshold)))

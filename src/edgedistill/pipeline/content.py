@@ -280,14 +280,13 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     student, teacher = made.artefact.student, made.ground.teacher
-    trained = [("teacher", teacher.training), ("student", student.training)]
+    accuracy, closeness = "validation accuracy", "minus divergence from the teacher (validation)"
+    trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
-        trained.append(("control without distillation", made.undistilled.training))
+        trained.append(("control without distillation", accuracy, made.undistilled.training))
     curves = [
-        report.TrainingCurve(
-            name, "validation accuracy", tuple(e["validation"] for e in record["history"])
-        )
-        for name, record in trained
+        report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
+        for name, metric, record in trained
         if record["history"]
     ]
     return report.Making(

