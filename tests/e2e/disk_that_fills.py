@@ -1,46 +1,81 @@
-"""Run a task on a disk of its own that fills up, again and again, until there is room enough.
+"""Run a task on a small disk of its own that is filled up at one moment after the other.
 
 Usage: python disk_that_fills.py TASK FOLDER. Needs the right to mount (`unshare --mount`).
-Prints a JSON line for each attempt: kilobytes of the disk, exit code, last line of the message.
+Prints a JSON line for each attempt: the moment, how it ended, what was told, stages reused.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-from edgedistill.cli.app import main
+from edgedistill.core.events import Event
 from edgedistill.pipeline import run
 
-STEPS_KB = (40, 200, 600, 900, 1200, 1500, 1800, 2200, 2700, 3400, 60_000)
+DISK_BYTES = 30_000_000
+#: (stage, kind of event, start of its message): after it, not a byte can be written.
+MOMENTS = (
+    ("data", "started", ""),
+    ("teacher", "started", ""),
+    ("teacher", "progress", "epoch 2 of"),
+    ("teacher", "progress", "epoch 3 of 3"),
+    ("transfer", "started", ""),
+    ("student-static", "started", ""),
+    ("student-static", "progress", "epoch 1 of"),
+    ("artefact-static", "started", ""),
+    ("artefact-static", "note", "full precision"),
+    ("teacher-file", "started", ""),
+    ("verification", "started", ""),
+    ("verification", "finished", ""),
+)
 
 
-def attempt(task: str, folder: str) -> tuple[object, str]:
-    sys.argv = ["edgedistill", "run", task, "--runs-dir", f"{folder}/runs"]
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+def attempt(task: Path, disk: Path, moment: tuple[str, str, str] | None) -> dict[str, object]:
+    """One run; keeps the disk full from `moment` on, and empties it again at the end."""
+    filler = disk / "filler"
+    reused: list[str] = []
+
+    def listener(event: Event) -> None:
+        if event.kind == "reused":
+            reused.append(event.stage)
+        is_now = moment is not None and (event.stage, event.kind) == moment[:2]
+        if filler.exists() or (is_now and moment and event.message.startswith(moment[2])):
+            fill(filler)
+
+    ended, told = "finished", ""
+    try:
+        run.run_task(task, runs_dir=disk / "runs", listener=listener)
+    except Exception as error:
+        ended, told = type(error).__name__, str(error)
+    was_filled = filler.exists()
+    filler.unlink(missing_ok=True)
+    return {"moment": moment, "filled": was_filled, "ended": ended, "told": told, "reused": reused}
+
+
+def fill(filler: Path) -> None:
+    """Leave no room at all."""
+    # A file that was replaced while it was mapped gives its room back late.
+    gc.collect()
+    with filler.open("ab", buffering=0) as stream:
         try:
-            main()
-        except SystemExit as end:
-            return end.code, told.getvalue()
-    return None, told.getvalue()
-
-
-def fill(task: str, folder: str) -> None:
-    # The first check would refuse so small a disk.
-    run.LEAST_FREE_BYTES = 0
-    mount = ["mount", "-t", "tmpfs", "-o"]
-    subprocess.run([*mount, f"size={STEPS_KB[0]}k", "none", folder], check=True)
-    for size in STEPS_KB:
-        subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True)
-        code, told = attempt(task, folder)
-        print(json.dumps({"kilobytes": size, "code": code, "told": told[-2000:]}), flush=True)
-        if code in (0, 10):
+            while stream.write(b"\0" * 4096):
+                pass
+        except OSError:
             return
 
 
+def main(task: Path, disk: Path) -> None:
+    """Every moment once, then a run that is left in peace."""
+    # The first check would refuse so small a disk.
+    run.LEAST_FREE_BYTES = 0
+    size = f"size={DISK_BYTES}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(disk)], check=True)
+    for moment in (*MOMENTS, None):
+        print(json.dumps(attempt(task, disk, moment)), flush=True)
+
+
 if __name__ == "__main__":
-    fill(*sys.argv[1:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

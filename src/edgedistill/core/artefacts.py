@@ -72,6 +72,11 @@ class Encoded:
         ids = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(starts[-1]))
         return cls(ids, starts)
 
+    def part(self, start: int, stop: int) -> Encoded:
+        """The texts from `start` up to, not including, `stop`."""
+        starts = self.starts[start : stop + 1]
+        return Encoded(self.ids[starts[0] : starts[-1]], starts - starts[0])
+
     def padded(self, rows: np.ndarray, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
         """The texts `rows` as (input_ids, attention_mask), int64 [len(rows), longest]."""
         lengths = self.lengths[rows]

@@ -70,6 +70,7 @@ def report_content(
         quality=_quality(measured, controls, len(dataset.labels), spec.requirements.confidence),
         ledger=ledger.hops,
         candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
+        skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
         passes=_passes(made.artefact),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),

@@ -7,12 +7,14 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import edgedistill
+from edgedistill.core.errors import StorageError
 from edgedistill.core.events import Event, Listener
 from edgedistill.core.files import exclusive, fingerprint, read_json, storage_errors, write_json
 
@@ -97,13 +99,14 @@ class Store:
                     compute(partial)
             finally:
                 seconds = before + time.monotonic() - started
-                if partial.exists():
+                # Where even this finds no room, the error under way tells more.
+                with suppress(StorageError):
                     write_json(spent, seconds)
             write_json(
                 partial / RECORD, {"name": name, "fingerprint": key, "seconds": seconds,
                                    "inputs": inputs},
             )  # fmt: skip
-            spent.unlink()
+            spent.unlink(missing_ok=True)
             if folder.exists():
                 shutil.rmtree(folder)
             partial.rename(folder)

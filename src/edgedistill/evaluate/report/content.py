@@ -267,7 +267,8 @@ class Making:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """One report. `created` is an ISO 8601 time; `splits` are (name, rows)."""
+    """One report. `created` is an ISO 8601 time; `splits` are (name, rows), `skipped` are
+    candidates that were not tried as (name, reason)."""
 
     task: str
     description: str
@@ -280,6 +281,7 @@ class ReportContent:
     quality: Quality | None = None
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
     passes: tuple[PassOutcome, ...] = ()
     boundary: Boundary | None = None
     calibration: CalibrationSummary | None = None

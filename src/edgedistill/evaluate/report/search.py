@@ -15,6 +15,9 @@ def search_section(content: ReportContent) -> Section:
     blocks: list[Block] = []
     if content.candidates:
         blocks += _candidates(content.candidates)
+    if content.skipped:
+        rows: tuple[tuple[Cell, ...], ...] = tuple(content.skipped)
+        blocks += [Paragraph("Not tried:"), Table(("Candidate", "Reason"), rows)]
     if content.passes:
         blocks += _passes(content.passes)
     return Section("search", "What was tried", tuple(blocks))
@@ -35,7 +38,8 @@ def _candidates(candidates: Sequence[Candidate]) -> list[Block]:
         for c in ordered
     ]
     num_front = sum(c.on_front for c in candidates)
-    text = f"{len(candidates)} candidates, {num_front} on the Pareto front: no other is at least "
+    count = f"{len(candidates)} candidate{'s' if len(candidates) > 1 else ''}"
+    text = f"{count}, {num_front} on the Pareto front: no other is at least "
     text += "as good in accuracy, bytes and p95 and better in one. Chosen on validation texts only."
     headings = ("Candidate", "Family", "Accuracy", "Size", "p95", "Standing", "Note")
     chosen = frozenset(i for i, c in enumerate(ordered) if c.chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 
 from edgedistill.core.artefacts import Dataset, Encoded
 from edgedistill.core.events import Event
+from edgedistill.core.files import write_bytes
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.store import StageResult
 
+#: Texts that a killed run may have to read again.
+PART = 4096
 #: Splits whose teacher outputs (logits and features) are kept beside the transfer set.
 OUTPUT_SPLITS = ("validation", "test", "edge_cases")
 
@@ -51,18 +55,22 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
     }
 
     def compute(folder: Path) -> None:
+        from edgedistill.models.inference import model_outputs
+
         texts = transfer_texts(data.dataset, spec.distillation.augmentation.num_texts, spec.seed)
         encoded = teacher.encoder.encode(texts)
         np.save(folder / "ids.npy", encoded.ids)
         np.save(folder / "starts.npy", encoded.starts)
         model = teacher.load(data.dataset)
-        logits, _ = _outputs(context, model, encoded, teacher.encoder.pad_id)
-        # Half precision: 10 bits of mantissa are finer than the teacher's own noise.
-        np.save(folder / "logits.npy", np.clip(logits, -6e4, 6e4).astype(np.float16))
+        logits = _read_in_parts(context, model, encoded, teacher.encoder.pad_id, folder)
+        np.save(folder / "logits.npy", logits)
+        for part in folder.glob("part-*.npy"):
+            part.unlink()
         for name, split in _splits(data.dataset).items():
-            part = teacher.encoder.encode(split)
-            logits, features = _outputs(context, model, part, teacher.encoder.pad_id)
-            np.save(folder / f"{name}.logits.npy", logits)
+            texts_of_split = teacher.encoder.encode(split)
+            outputs = model_outputs(model, texts_of_split, pad_id=teacher.encoder.pad_id)
+            split_logits, features = outputs
+            np.save(folder / f"{name}.logits.npy", split_logits)
             np.save(folder / f"{name}.features.npy", features)
 
     stage = context.store.stage(
@@ -85,14 +93,29 @@ def transfer_texts(dataset: Dataset, num_augmented: int, seed: int) -> list[str]
     return real + augment(real, num=num_augmented, seed=seed)
 
 
-def _outputs(context: Context, model: Any, texts: Encoded, pad_id: int) -> Any:
+def _read_in_parts(
+    context: Context, model: Any, texts: Encoded, pad_id: int, folder: Path
+) -> np.ndarray:
+    """The teacher's logits, float16 [n, classes]; each part is kept as soon as it is read.
+
+    Half precision: 10 bits of mantissa are finer than the teacher's own noise.
+    """
     from edgedistill.models.inference import model_outputs
 
-    def progress(fraction: float) -> None:
-        message = f"the teacher reads {len(texts):,} texts"
-        context.listener(Event("transfer", "progress", message, fraction))
-
-    return model_outputs(model, texts, pad_id=pad_id, progress=progress)
+    message = f"the teacher reads {len(texts):,} texts"
+    parts = []
+    for start in range(0, len(texts), PART):
+        file = folder / f"part-{start}.npy"
+        if not file.exists():
+            some = texts.part(start, min(start + PART, len(texts)))
+            logits, _ = model_outputs(model, some, pad_id=pad_id)
+            stream = io.BytesIO()
+            np.save(stream, np.clip(logits, -6e4, 6e4).astype(np.float16))
+            write_bytes(file, stream.getvalue())
+        parts.append(file)
+        done = min(1.0, (start + PART) / len(texts))
+        context.listener(Event("transfer", "progress", message, done))
+    return np.concatenate([np.load(part) for part in parts])
 
 
 def _splits(dataset: Dataset) -> dict[str, list[str]]:
