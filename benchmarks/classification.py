@@ -36,10 +36,10 @@ BUNDLES: dict[str, dict[str, Any]] = {
     },
     "small": {
         "student": {
-            "family": "static",
-            "options": {"token_size": 256, "num_buckets": 6144, "hidden_size": 512},
+            "family": "truncated",
+            "options": {"layers": [3, 5], "embedding_rank": 128, "intermediate_size": 768},
         },
-        "distillation": {"num_epochs": 10},
+        "distillation": {"num_epochs": 3},
         "requirements": {"retention": 0.98, "size_mb": 3.5, "latency_p95_ms": 0.8},
     },
     "quality": {

@@ -20,7 +20,7 @@ PROJECT = SOURCE.parents[1] / "pyproject.toml"
 def all_catalogues() -> dict[str, Catalogue]:
     """Every catalogue that a module of the package makes, by its family."""
     found = {}
-    for file in SOURCE.rglob("*.py"):
+    for file in sorted(SOURCE.rglob("*.py")):
         if "Catalogue(\n" in file.read_text(encoding="utf-8"):
             parts = ("edgedistill", *file.relative_to(SOURCE).with_suffix("").parts)
             values = vars(import_module(".".join(parts))).values()

@@ -23,7 +23,7 @@ from edgedistill.models.students.family import Material
 PAD = 0
 PRESETS = [(family, preset) for family in FAMILIES for preset in FAMILIES.load(family).presets]
 #: A forecast may be off by this share of the real bytes.
-FORECAST_TOLERANCE = 0.35
+FORECAST_TOLERANCE = 0.2
 
 Build = Callable[[str, str], nn.Module]
 

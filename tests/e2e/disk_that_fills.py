@@ -20,7 +20,6 @@ DISK_BYTES = 30_000_000
 MOMENTS = (
     ("data", "started", ""),
     ("teacher", "started", ""),
-    ("teacher", "progress", "epoch 2 of"),
     ("teacher", "progress", "epoch 3 of 3"),
     ("transfer", "started", ""),
     ("student-static", "started", ""),

@@ -155,7 +155,7 @@ def test_a_quarantine_goes_on_without_the_rows_and_says_how_many(
     change_task(task, data=data | {"on_malformed": "quarantine"})
     told = command("check", task)
     assert told.code == 0, told
-    assert "2 malformed" in told.out
+    assert "Malformed rows set aside: 2." in told.out
 
 
 # --- teacher --------------------------------------------------------------------------------
@@ -241,6 +241,35 @@ def test_a_file_that_may_not_grow_stops_the_run_and_what_stands_is_kept(
     stands = {p.parent.name for p in runs.glob("store/*/stage.json")}
     assert {name.split("-")[0] for name in stands} == {"data"}
     assert "stopped:" in (runs / "small/log.jsonl").read_text()
+
+
+@pytest.mark.real
+def test_a_disk_that_fills_at_any_moment_stops_the_run_and_loses_nothing(
+    tmp_path: Path, teacher_folder: Path
+) -> None:
+    tool = shutil.which("unshare")
+    if not tool or subprocess.run([tool, "--mount", "true"], check=False).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    teacher = {"source": f"folder:{teacher_folder}", "num_epochs": 3, "learning_rate": 0.003}
+    task = small_task.write_task(tmp_path / "task", teacher_folder, teacher=teacher)
+    (tmp_path / "disk").mkdir()
+    driver = Path(__file__).with_name("disk_that_fills.py")
+    done = subprocess.run(
+        [tool, "--mount", sys.executable, driver, task, tmp_path / "disk"],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(edgedistill.__file__).parents[1])},
+    )  # fmt: skip
+    *filled, last = map(json.loads, done.stdout.splitlines())
+    assert len(filled) > 8
+    for attempt in filled:
+        assert attempt["filled"], attempt
+        assert attempt["ended"] == "StorageError", attempt
+        assert "no room left on the disk" in attempt["told"]
+    # What was whole before the disk was full stays whole: each attempt begins further on.
+    reused = [len(attempt["reused"]) for attempt in (*filled, last)]
+    assert reused == sorted(reused)
+    assert last["ended"] == "finished"
+    assert last["reused"][-1] == "verification"
 
 
 @pytest.mark.parametrize("is_there", [False, True])

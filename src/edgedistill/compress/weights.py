@@ -19,7 +19,10 @@ from edgedistill.compress.symmetric import is_large_matrix, quantise
 
 
 class WeightInt8:
-    """Symmetric INT8 for every FP32 matrix that a MatMul or Gemm multiplies with."""
+    """Symmetric INT8 for every FP32 matrix but look-up tables, which widen row by row.
+
+    A factor of a MatMul or Gemm has a scale an output channel, any other (positions) one a row.
+    """
 
     needs_calibration: ClassVar[bool] = False
 
@@ -27,14 +30,15 @@ class WeightInt8:
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
         model = onnx.load(artefact)
-        matrices = {t.name: t for t in model.graph.initializer if is_large_matrix(t)}
-        axes = {
-            node.input[1]: 1 if _is_transposed(node) else 0
+        tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
+        by_row = {
+            node.input[1]: _is_transposed(node)
             for node in model.graph.node
-            if node.op_type in ("MatMul", "Gemm") and node.input[1] in matrices
+            if node.op_type in ("MatMul", "Gemm")
         }
-        for name, axis in axes.items():
-            _narrow(model.graph, matrices[name], axis)
+        for matrix in list(model.graph.initializer):
+            if is_large_matrix(matrix) and matrix.name not in tables:
+                _narrow(model.graph, matrix, axis=1 if by_row.get(matrix.name, True) else 0)
         onnx.save(model, to)
         return to
 

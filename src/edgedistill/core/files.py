@@ -94,8 +94,11 @@ def _quoted_errno(message: str) -> int | None:
     """What a library says that does not keep the errno."""
     if " requested and " in message and message.endswith(" written"):  # numpy counts items
         return errno.ENOSPC
-    quoted = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
-    return next((n for n in quoted if f"(os error {n})" in message), None)  # safetensors
+    told = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+    # safetensors; shutil, where several files of a folder failed
+    return next(
+        (n for n in told if f"(os error {n})" in message or f"[Errno {n}]" in message), None
+    )
 
 
 def require_room(folder: Path, size_bytes: int) -> None:

@@ -41,7 +41,10 @@ def test_answers_are_those_of_the_module_in_its_order(
     assert len(np.unique(logits.round(5), axis=0)) == len(TEXTS)
 
 
-def test_dropout_is_off_in_the_file_though_the_module_was_training(exported: Path) -> None:
+def test_dropout_is_off_in_the_file_though_the_module_was_training(
+    teacher: EncoderClassifier, exported: Path
+) -> None:
+    assert not teacher.training
     first, second = (OnnxExporter().run(exported, TEXTS, PAD)[0] for _ in range(2))
     assert np.array_equal(first, second)
 

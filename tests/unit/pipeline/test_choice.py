@@ -64,6 +64,13 @@ def test_the_smallest_that_meets_the_requirement_is_chosen() -> None:
     assert reason(found, "middle") == ""
 
 
+def test_of_those_that_meet_it_bytes_come_before_milliseconds() -> None:
+    quick = tried("quick", accuracy=0.95, mb=3.1, p95_ms=0.2, retention=0.97)
+    assert chosen(choose([quick, MIDDLE], Requirements(retention=0.965))) == "middle"
+    even = replace(quick, artefact=tried("even", accuracy=0.95, mb=3, p95_ms=0.2).artefact)
+    assert chosen(choose([MIDDLE, even], Requirements(retention=0.965))) == "quick"
+
+
 def test_a_dominated_one_is_told_so() -> None:
     found = choose(ALL, Requirements(retention=0.95))
     assert chosen(found) == "middle"

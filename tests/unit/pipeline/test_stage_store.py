@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,7 @@ def test_a_stage_that_another_process_works_on_is_refused(store: Store) -> None:
         OSError(28, "No space left on device"),
         OSError("200000 requested and 25584 written"),  # numpy
         RuntimeError("I/O error: No space left on device (os error 28)"),  # safetensors
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")]),
         PermissionError(13, "Permission denied"),
         OSError(27, "File too large"),
     ],

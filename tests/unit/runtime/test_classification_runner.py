@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 import edgedistill
 from edgedistill.core.errors import BundleError
@@ -188,10 +191,23 @@ def test_a_model_with_other_inputs_is_refused() -> None:
         Session(renamed)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", pack_tokenizer("{}"), pack_tokenizer("x")])
+@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}"), gzip.compress(b"x")])
 def test_a_broken_tokenizer_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError, match="tokenizer"):
         Classifier.from_files(make_manifest(), {**make_files(), TOKENIZER: content})
+
+
+def test_a_vocabulary_with_gaps_is_packed_as_it_is() -> None:
+    content = json.loads(tokenizer_json())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["far"] = len(vocabulary) + 5
+    for packed_as in (content, json.loads(tokenizer_json())):
+        packed = pack_tokenizer(json.dumps(packed_as))
+        whole = tokenizers.Tokenizer.from_str(json.dumps(packed_as))
+        whole.no_padding()
+        whole.no_truncation()
+        for text in ("where is my far parcel", "tokens by id"):
+            assert Tokenizer(packed).encode(text) == whole.encode(text).ids
 
 
 def test_the_tokenizer_neither_cuts_nor_pads() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,8 @@ def test_truncation_and_padding_of_its_training_are_taken_off(
     encoder = TextEncoder(tmp_path / "tokenizer.json", 64)
     assert len(encoder.ids("where is my order parcel late")) == 8
     assert encoder.pad_id == 1
+    shipped = json.loads(gzip.decompress(encoder.packed))
+    assert shipped["truncation"] is shipped["padding"] is None
 
 
 def test_what_ships_encodes_as_what_was_trained_on(tokenizer_file: Path) -> None:

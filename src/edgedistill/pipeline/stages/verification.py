@@ -59,7 +59,8 @@ def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
     """Judge the chosen candidate on the file that ships."""
     artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
     candidate = artefact.student.candidate
-    linear = train_student(ground, CONTROL)
+    # As a control it depends on nothing of the distillation: one result serves every bundle.
+    linear = train_student(ground, CONTROL, distilled=False)
     undistilled = None
     if candidate.family != CONTROL.family:
         undistilled = train_student(ground, candidate, distilled=False)
