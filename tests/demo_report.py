@@ -368,6 +368,7 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
         ),
         ledger=ledger.hops,
         candidates=_candidates(),
+        skipped=(("truncated-4-layers", "would take about 9.1 MB, over the 8 MB"),),
         passes=_passes(),
         boundary=boundary,
         calibration=CalibrationSummary(

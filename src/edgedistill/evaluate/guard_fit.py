@@ -32,12 +32,12 @@ from edgedistill.evaluate.guard_arrays import (
     fit_feature_distance,
     fit_trained,
 )
-from edgedistill.evaluate.metrics import auroc
+from edgedistill.evaluate.metrics import auroc, auroc_standard_error
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.guard.catalogue import SCORES
 
-AUROC_MARGIN = 0.003
-"""A smaller score is preferred if its AUROC is at most this much below the best."""
+LEAST_MARGIN = 0.003
+"""A difference in AUROC that is not worth a larger bundle, however sure it is."""
 
 LOW_RANK = 32
 """Directions kept by the small variants of the scores that read features."""
@@ -112,10 +112,11 @@ def fit_guard(
 ) -> FittedGuard:
     """Fit every score of the runtime's catalogue, choose one, calibrate it.
 
-    Chosen is the smallest score (bytes in the bundle, then AUROC) among those within
-    `AUROC_MARGIN` of the best AUROC. Without out-of-bounds examples nothing can be compared:
-    the energy is taken, which beat maximum probability wherever both were measured (Liu et al.
-    2020, arXiv 2010.03759).
+    Chosen is the smallest score (bytes in the bundle, then AUROC) among those within one
+    standard error (at least `LEAST_MARGIN`) of the best AUROC (Breiman et al. 1984, section
+    3.4.3): on a hundred out-of-bounds texts, a fitted score would otherwise win by luck. Without
+    out-of-bounds examples nothing can be compared: the energy is taken, which beat maximum
+    probability wherever both were measured (Liu et al. 2020, arXiv 2010.03759).
 
     Args:
         rows: outputs of the model that ships.
@@ -135,7 +136,8 @@ def fit_guard(
             fit, fitted = _fit_candidate(kind, rank, rows, seed)
             fits.append(fit)
             arrays.append(fitted)
-    best = _choose(fits)
+    margin = _margin(fits, len(rows.validation), len(rows.out_of_bounds()[-1]))
+    best = _choose(fits, margin)
     fits[best] = replace(fits[best], chosen=True)
     guard, conformal = calibrate_guard(
         fits[best].kind,
@@ -144,7 +146,7 @@ def fit_guard(
         rows.validation_targets,
         false_abstention_rate,
     )
-    return FittedGuard(guard, conformal, tuple(fits), _why(fits, best))
+    return FittedGuard(guard, conformal, tuple(fits), _why(fits, best, margin))
 
 
 def calibrate_guard(
@@ -228,25 +230,30 @@ def _cross_fitted_auroc(kind: str, rank: int | None, rows: GuardRows, seed: int)
     return float(np.average(found, weights=np.bincount(folds)))
 
 
-def _choose(fits: Sequence[ScoreFit]) -> int:
-    """Index of the smallest score whose AUROC is within the margin of the best."""
-    measured = [(i, fit.auroc) for i, fit in enumerate(fits) if fit.auroc is not None]
+def _margin(fits: Sequence[ScoreFit], num_inside: int, num_outside: int) -> float:
+    """How far below the best AUROC a score may lie and still count as equal."""
+    measured = [fit.auroc for fit in fits if fit.auroc is not None]
     if not measured:
         raise ValueError("no score could be measured")
+    return max(LEAST_MARGIN, auroc_standard_error(max(measured), num_inside, num_outside))
+
+
+def _choose(fits: Sequence[ScoreFit], margin: float) -> int:
+    """Index of the smallest score whose AUROC is within the margin of the best."""
+    measured = [(i, fit.auroc) for i, fit in enumerate(fits) if fit.auroc is not None]
     best = max(value for _, value in measured)
-    close = [
-        (fits[i].array_bytes, -value, i) for i, value in measured if value >= best - AUROC_MARGIN
-    ]
+    close = [(fits[i].array_bytes, -value, i) for i, value in measured if value >= best - margin]
     return min(close)[2]
 
 
-def _why(fits: Sequence[ScoreFit], chosen: int) -> str:
+def _why(fits: Sequence[ScoreFit], chosen: int, margin: float) -> str:
     best = max((fit for fit in fits if fit.auroc is not None), key=lambda fit: fit.auroc or 0.0)
     fit = fits[chosen]
     text = f"{fit.kind}: AUROC {fit.auroc:.4f} on out-of-bounds validation rows"
     if fit.auroc == best.auroc:
         return f"{text}, the best"
-    return f"{text}, within {AUROC_MARGIN} of the best ({best.kind}, {best.auroc:.4f}) and smaller"
+    near = f"within {margin:.4f} of the best ({best.kind}, {best.auroc:.4f})"
+    return f"{text}, {near} and smaller"
 
 
 def _array_bytes(kind: str, arrays: Mapping[str, np.ndarray]) -> int:

@@ -170,6 +170,14 @@ def auroc(negatives: ArrayLike, positives: ArrayLike) -> float:
     return float(np.mean((below + not_above) / 2) / len(low))
 
 
+def auroc_standard_error(area: float, num_negatives: int, num_positives: int) -> float:
+    """Standard error of an AUROC (Hanley & McNeil 1982, equation 1), for exponential scores."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area)
+    spread += (num_positives - 1) * (q1 - area**2) + (num_negatives - 1) * (q2 - area**2)
+    return float(np.sqrt(max(spread, 0.0) / (num_negatives * num_positives)))
+
+
 def roc_curve(negatives: ArrayLike, positives: ArrayLike) -> tuple[Floats, Floats]:
     """False and true positive rates for every distinct threshold, strictest first.
 

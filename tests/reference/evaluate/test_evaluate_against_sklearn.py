@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from edgedistill.evaluate.metrics import auroc, class_scores, confusion, macro_f1, roc_curve
+from edgedistill.evaluate.metrics import (
+    auroc,
+    auroc_standard_error,
+    class_scores,
+    confusion,
+    macro_f1,
+    roc_curve,
+)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -36,3 +43,10 @@ def test_auroc_and_curve(decimals: int) -> None:
     assert auroc(low, high) == pytest.approx(reference.roc_auc_score(truth, scores), abs=1e-12)
     expected = reference.roc_curve(truth, scores, drop_intermediate=False)
     np.testing.assert_allclose(roc_curve(low, high), expected[:2], atol=1e-12)
+
+
+def test_auroc_standard_error_is_that_of_resampled_exponential_scores() -> None:
+    rng = np.random.default_rng(0)
+    areas = [auroc(rng.exponential(size=300), rng.exponential(3.0, size=80)) for _ in range(2000)]
+    expected = auroc_standard_error(float(np.mean(areas)), 300, 80)
+    assert expected == pytest.approx(np.std(areas), rel=0.06)
