@@ -12,7 +12,7 @@ from edgedistill.core.task import TaskSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
-from edgedistill.models.teachers.sources import TOKENIZER, resolve_teacher
+from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import Forecast, forecast
 from edgedistill.tasks.classification import TextEncoder
 
@@ -38,6 +38,8 @@ def check_task(path: Path) -> CheckResult:
         quarantine = Path(scratch) / "quarantine.jsonl"
         dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
     source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
+    if spec.teacher.num_epochs == 0:
+        require_labels(source, dataset.labels)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
     tokens = encoder.encode(dataset.texts("train")).lengths.mean()
@@ -61,8 +63,9 @@ def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
         )
     minutes = expected.total_s / 60
     if minutes > spec.budget.wall_time_minutes:
+        what = "the search will stop early" if spec.student.family == "auto" else "it may not do"
         return [
             f"about {minutes:.0f} minutes are forecast, the budget is "
-            f"{spec.budget.wall_time_minutes:g}: the search will stop early"
+            f"{spec.budget.wall_time_minutes:g}: {what}"
         ]
     return []

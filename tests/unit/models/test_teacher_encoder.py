@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from edgedistill.core.errors import ModelError
@@ -126,3 +128,32 @@ def test_a_config_that_names_no_known_model_is_refused(
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelError, match="cannot be loaded"):
         new_classifier(folder, 3)
+
+
+def test_weights_of_another_shape_are_refused(teacher_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(teacher_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        new_classifier(folder, 3)
+
+
+def test_weights_that_lack_tensors_are_refused_not_made_up(
+    teacher_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(teacher_folder, tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    name = next(n for n in state if n.endswith("layer.1.output.dense.weight"))
+    save_file({n: t for n, t in state.items() if n != name}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=name) as caught:
+        new_classifier(folder, 3)
+    assert "lack 1 of the model's tensors" in str(caught.value)
+    pooler = {n: t for n, t in state.items() if not n.startswith("pooler.")}
+    assert len(pooler) < len(state)
+    save_file(pooler, folder / "model.safetensors", {"format": "pt"})
+    new_classifier(folder, 3)
+
+
+def test_an_encoder_is_no_fine_tuned_classifier(teacher_folder: Path) -> None:
+    with pytest.raises(ModelError, match="classifier"):
+        fine_tuned_classifier(teacher_folder, ("LABEL_0", "LABEL_1"))

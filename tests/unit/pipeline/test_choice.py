@@ -57,8 +57,8 @@ def test_the_smallest_that_meets_the_requirement_is_chosen() -> None:
     found = choose(ALL, Requirements(retention=0.965))
     assert chosen(found) == "middle"
     assert [t.candidate for t in found] == [t.candidate for t in ALL]
-    assert reason(found, "small") == "retention bound 92.00% on validation is below the requirement"
-    assert reason(found, "worse") == "retention bound 96.00% on validation is below the requirement"
+    assert reason(found, "small") == "foreseen retention bound 92.00% is below the requirement"
+    assert reason(found, "worse") == "foreseen retention bound 96.00% is below the requirement"
     assert reason(found, "big") == "middle is smaller and meets the requirement too"
     assert reason(found, "huge") == "would take about 90 MB"
     assert reason(found, "middle") == ""

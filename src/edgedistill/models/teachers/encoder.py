@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging_untyped
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import write_json
 from edgedistill.core.protocols import ModelOutput
+from edgedistill.models.teachers.sources import require_labels
 
 transformers_logging: Any = transformers_logging_untyped
 transformers_logging.disable_progress_bar()
@@ -84,15 +85,9 @@ def fine_tuned_classifier(folder: Path, labels: tuple[str, ...]) -> nn.Module:
     """
     if (folder / HEAD_FILE).is_file():
         return load_classifier(folder, labels)
-    model = _load(AutoModelForSequenceClassification, folder)
+    require_labels(folder, labels)
+    model = _load(AutoModelForSequenceClassification, folder, may_lack=())
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    if set(names) != set(labels):
-        difference = sorted(set(names) ^ set(labels))[:6]
-        raise ModelError(
-            f"the classifier's labels are not those of the task (differ in: {difference})",
-            where=str(folder / "config.json"),
-            fix="give the same names in config.json's id2label and the data, or set num_epochs > 0",
-        )
     order = torch.tensor([names.index(label) for label in labels])
     return _Reordered(FineTunedClassifier(model), order)
 
@@ -135,16 +130,27 @@ def load_classifier(folder: Path, labels: tuple[str, ...]) -> EncoderClassifier:
     return model.eval()
 
 
-def _load(factory: Any, folder: Path) -> Any:
+def _load(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = ("pooler.",)) -> Any:
+    """The model of a folder; weights that the file lacks are refused but `may_lack`'s."""
     try:
         # Fused attention is several times slower than plain products on short CPU batches.
-        return factory.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True,
+        model, loading = factory.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
             attn_implementation=ATTENTION,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    # RuntimeError: tensors of other shapes than the config says.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"the model cannot be loaded ({type(error).__name__}: {error})",
             where=str(folder),
             fix="the folder must hold a model that transformers knows, as save_pretrained wrote it",
         ) from error
+    # transformers would fill them with random numbers and say so in a warning at most.
+    missing = sorted(n for n in loading["missing_keys"] if not n.startswith(may_lack))
+    if missing:
+        raise ModelError(
+            f"the weights lack {len(missing)} of the model's tensors, {missing[0]} among them",
+            where=str(folder),
+            fix="save config and weights together (save_pretrained)",
+        )
+    return model

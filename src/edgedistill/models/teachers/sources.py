@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from edgedistill.core.errors import MissingExtra, ModelError, SpecError
-from edgedistill.core.files import sha256_of
+from edgedistill.core.files import read_json, sha256_of
 
 WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin")
@@ -76,6 +76,37 @@ def check_model_folder(folder: Path) -> None:
             f"no {TOKENIZER} in the model folder",
             where=str(folder),
             fix="save the fast tokenizer beside the weights (tokenizer.save_pretrained)",
+        )
+
+
+def classifier_labels(folder: Path) -> tuple[str, ...]:
+    """The label names that an already fine-tuned classifier states, in its own order.
+
+    Raises:
+        ModelError: it states none.
+    """
+    own = folder / "classifier.json"
+    if own.is_file():
+        return tuple(read_json(own)["labels"])
+    names = read_json(folder / "config.json").get("id2label")
+    if not names:
+        raise ModelError(
+            "this is an encoder, not a fine-tuned classifier: it names no labels",
+            where=str(folder / "config.json"),
+            fix="set teacher.num_epochs above 0 to fine-tune it",
+        )
+    return tuple(names[index] for index in sorted(names, key=int))
+
+
+def require_labels(folder: Path, labels: tuple[str, ...]) -> None:
+    """Refuse a fine-tuned classifier whose label names are not those of the task."""
+    names = classifier_labels(folder)
+    if set(names) != set(labels):
+        difference = sorted(set(names) ^ set(labels))[:6]
+        raise ModelError(
+            f"the classifier's labels are not those of the task (differ in: {difference})",
+            where=str(folder / "config.json"),
+            fix="give the same names in config.json's id2label and the data, or set num_epochs > 0",
         )
 
 

@@ -111,8 +111,8 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         best = next(v for v in chosen if v.kept)
         np.save(folder / RIGHT, bench.right[best.passes])
         shutil.copyfile(files[best.passes], folder / MODEL)
-        for passes, file in files.items():
-            if passes:
+        for file in folder.glob("*.onnx"):
+            if file.name not in (FULL, MODEL):
                 file.unlink()
         write_json(folder / "variants.json", [asdict(v) for v in chosen])
 

@@ -49,7 +49,9 @@ def prepare_data(context: Context) -> PreparedData:
             {**report.as_json(), "findings": [list(f) for f in report.findings()]},
         )
 
-    stage = context.store.stage("data", inputs, compute, rooms=("data",))
+    stage = context.store.stage(
+        "data", inputs, compute, rooms=("data", "core/artefacts", "pipeline/stages/dataset")
+    )
     return PreparedData(
         _from_json(read_json(stage.folder / "dataset.json")),
         read_json(stage.folder / "inspection.json"),

@@ -19,6 +19,7 @@ from edgedistill.tasks.classification import TextEncoder
 CLASSIFIER = "classifier"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
+ROOMS = ("train", "models/teachers", "tasks", "runtime/tokenizer", "pipeline/stages/teacher")
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
             record = _fine_tune(context, data.dataset, encoder, source, folder)
         write_json(folder / TRAINING, record)
 
-    stage = context.store.stage(
-        "teacher", inputs, compute, rooms=("train", "models/teachers", "tasks")
-    )
+    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
     encoder = TextEncoder(stage.folder / TOKENIZER, spec.input.max_tokens)
     return Teacher(stage, encoder, read_json(stage.folder / TRAINING), source, digest)
 

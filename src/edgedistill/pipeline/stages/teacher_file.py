@@ -18,5 +18,7 @@ def export_teacher(ground: Ground) -> Path:
         OnnxExporter().write(ground.teacher.load(ground.data.dataset), to=folder / FILE)
 
     inputs = {"teacher": ground.teacher.stage.fingerprint}
-    stage = ground.context.store.stage("teacher-file", inputs, compute, rooms=("export",))
+    stage = ground.context.store.stage(
+        "teacher-file", inputs, compute, rooms=("export", "models/teachers")
+    )
     return stage.folder / FILE

@@ -17,6 +17,14 @@ from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.store import StageResult
 
+ROOMS = (
+    "data/augmentation",
+    "models/teachers",
+    "models/inference",
+    "tasks",
+    "runtime/tokenizer",
+    "pipeline/stages/transfer",
+)
 #: Texts that a killed run may have to read again.
 PART = 4096
 #: Splits whose teacher outputs (logits and features) are kept beside the transfer set.
@@ -73,9 +81,7 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
             np.save(folder / f"{name}.logits.npy", split_logits)
             np.save(folder / f"{name}.features.npy", features)
 
-    stage = context.store.stage(
-        "transfer", inputs, compute, rooms=("data", "models/teachers", "models/inference", "tasks")
-    )
+    stage = context.store.stage("transfer", inputs, compute, rooms=ROOMS)
     encoded = Encoded(
         np.load(stage.folder / "ids.npy", mmap_mode="r"),
         np.load(stage.folder / "starts.npy", mmap_mode="r"),
