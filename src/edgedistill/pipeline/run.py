@@ -125,8 +125,7 @@ def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
     from edgedistill.models.families import FAMILIES
 
     data, teacher, transfer = ground.data, ground.teacher, ground.transfer
-    num_real = transfer.num_labelled + len(data.dataset.unlabelled)
-    num_rows = len(np.unique(transfer.texts.ids[: int(transfer.texts.starts[num_real])]))
+    num_rows = len(np.unique(transfer.real_ids))
     shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
     fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
 

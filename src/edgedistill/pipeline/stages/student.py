@@ -105,10 +105,8 @@ def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
     model = ground.teacher.load(data.dataset)
     encoder = ground.teacher.encoder
     train = encoder.encode(data.dataset.texts("train"))
-    num_real = transfer.num_labelled + len(data.dataset.unlabelled)
-    real_ids = np.asarray(transfer.texts.ids[: int(transfer.texts.starts[num_real])])
     table = model.encoder.get_input_embeddings().weight
-    used = used_tokens([real_ids], vocabulary_size=len(table))
+    used = used_tokens([transfer.real_ids], vocabulary_size=len(table))
     material = Material(
         teacher=model,
         kept=keep_tokens(table, used.tolist(), encoder.special_ids),

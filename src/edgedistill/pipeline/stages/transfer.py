@@ -35,13 +35,20 @@ OUTPUT_SPLITS = ("validation", "test", "edge_cases")
 class TransferSet:
     """Texts to learn from and the teacher's logits on them; arrays are memory-mapped.
 
-    The first `num_labelled` rows are the training split in its order.
+    The first `num_labelled` rows are the training split in its order, the first `num_real` those
+    and the unlabelled pool; the rest was made from them.
     """
 
     stage: StageResult
     texts: Encoded
     logits: np.ndarray
     num_labelled: int
+    num_real: int
+
+    @property
+    def real_ids(self) -> np.ndarray:
+        """Token ids of the texts that people wrote: training rows and unlabelled pool."""
+        return np.asarray(self.texts.part(0, self.num_real).ids)
 
     def outputs(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """The teacher's (logits, features) on a split, float32."""
@@ -87,7 +94,9 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
         np.load(stage.folder / "starts.npy", mmap_mode="r"),
     )
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
-    return TransferSet(stage, encoded, logits, len(data.dataset.train))
+    num_labelled = len(data.dataset.train)
+    num_real = num_labelled + len(data.dataset.unlabelled)
+    return TransferSet(stage, encoded, logits, num_labelled, num_real)
 
 
 def transfer_texts(dataset: Dataset, num_augmented: int, seed: int) -> list[str]:

@@ -164,9 +164,7 @@ def _provenance(made: Made) -> dict[str, Any]:
 def _vocabulary(made: Made) -> str:
     """Which tokens have a vector of their own, and what the others are read as."""
     transfer, num_tokens = made.ground.transfer, made.ground.teacher.encoder.num_tokens
-    num_real = transfer.num_labelled + len(made.ground.data.dataset.unlabelled)
-    real = transfer.texts.part(0, num_real).ids
-    kept = len(np.union1d(real, made.ground.teacher.encoder.special_ids))
+    kept = len(np.union1d(transfer.real_ids, made.ground.teacher.encoder.special_ids))
     return f"{kept:,} of {num_tokens:,} tokens; any other is read as its nearest kept neighbour"
 
 
