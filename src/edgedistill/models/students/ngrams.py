@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -12,5 +12,5 @@ def bigram_buckets(rows: Tensor, num_buckets: int) -> Tensor:
     The first token of a text is paired with row 0. Sums of products with primes stay far below
     2**63 for any vocabulary.
     """
-    before = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], dim=1)
-    return (rows * 7919 + before * 104_729 + 31_337) % num_buckets
+    before = F.pad(rows, (1, -1))
+    return (rows * 7919 + before * 104_729) % num_buckets

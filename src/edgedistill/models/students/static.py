@@ -97,8 +97,10 @@ class StaticStudent(nn.Module):
             buckets = bigram_buckets(rows, self.bigrams.num_embeddings)
             vectors = vectors + self._drop(self.bigrams(buckets))
         mask = attention_mask.to(vectors.dtype).unsqueeze(1)
-        pooled = ((mask / mask.sum(-1, keepdim=True)) @ vectors).squeeze(1)
+        # The norm that follows makes a mean of the sum; beside a maximum it has to be one here.
+        pooled = (mask @ vectors).squeeze(1)
         if self.convolution is not None:
+            pooled = pooled / mask.sum(-1)
             # Masked before, so that padding is zero to its neighbours, and after, since a ReLU's
             # zero never is the maximum of anything but zeros.
             found = F.relu(self.convolution(vectors.transpose(1, 2) * mask)) * mask
