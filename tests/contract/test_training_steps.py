@@ -24,6 +24,7 @@ STEPS: dict[str, Step] = {
     "supervised, smoothed": Supervised(label_smoothing=0.1),
     "response": Response(ResponseConfig()),
     "response with labels": Response(ResponseConfig(temperature=4.0, hard_weight=0.5)),
+    "response with energy": Response(ResponseConfig(energy_weight=0.1)),
     "labels through response": Response(ResponseConfig(hard_weight=1.0)),
 }
 

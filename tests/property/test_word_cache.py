@@ -65,5 +65,5 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tokenizer_that_splits_otherwise_has_no_cache() -> None:
     whole = _tokenizer(lowercase=True, split=False)
-    assert word_cache.word_cache(json.loads(whole.to_str()), lambda text: []) is None
+    assert word_cache.word_cache(json.loads(whole.to_str()), lambda _: []) is None
     assert Tokenizer(pack_tokenizer(whole.to_str())).encode("a-b") == whole.encode("a-b").ids

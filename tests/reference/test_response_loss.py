@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from edgedistill.train.distill.response import softened_kl
+from edgedistill.train.distill.response import energy_difference, softened_kl
 from edgedistill.train.tune.supervised import labelled_cross_entropy
 
 
@@ -71,3 +71,14 @@ def test_rows_without_label_do_not_count() -> None:
     expected = torch.nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]])
     assert float(labelled_cross_entropy(logits, labels)) == pytest.approx(float(expected), rel=1e-6)
     assert float(labelled_cross_entropy(logits, torch.full((4,), -1))) == 0.0
+
+
+def test_energy_difference_by_hand_and_what_the_divergence_does_not_see() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, 5, 7)) * 3
+    expected = np.mean((np.log(np.exp(student).sum(1)) - np.log(np.exp(teacher).sum(1))) ** 2)
+    found = energy_difference(torch.tensor(student), torch.tensor(teacher))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    shifted = torch.tensor(teacher + 2.0)
+    assert float(softened_kl(shifted, torch.tensor(teacher), 2.0)) == pytest.approx(0.0, abs=1e-5)
+    assert float(energy_difference(shifted, torch.tensor(teacher))) == pytest.approx(4.0, rel=1e-5)

@@ -151,6 +151,8 @@ class TeacherSpec(Section):
     """Texts a step."""
     patience: Annotated[int, Field(ge=1)] = 2
     """Epochs without a better validation accuracy before training stops."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all labels in fine-tuning."""
     precision: Literal["bf16", "fp32"] = "fp32"
     """Arithmetic of the matrix products in training; weights stay fp32."""
 
@@ -184,6 +186,10 @@ class DistillationSpec(Section):
     """Softening of both distributions; left out: the family's own default."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight of the true labels against the teacher's distribution, where a text has one."""
+    energy_weight: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of matching the teacher's energy, by which out-of-bounds texts are told apart."""
+    num_texts: Annotated[int, Field(ge=1)] | None = None
+    """Most texts of the transfer set that the student learns from; left out: all."""
     num_epochs: Annotated[int, Field(ge=1)] | None = None
     """Most epochs over the transfer set; left out: the family's own default."""
     augmentation: AugmentationSpec = AugmentationSpec()

@@ -63,9 +63,7 @@ class WordCache:
         return ids
 
 
-def word_cache(
-    settings: dict[str, Any], encode: Callable[[str], list[int]]
-) -> WordCache | None:
+def word_cache(settings: dict[str, Any], encode: Callable[[str], list[int]]) -> WordCache | None:
     """A cache for the tokenizer of these settings (its JSON), or None where words depend on
     their neighbours, or might.
 

@@ -135,13 +135,23 @@ def _train(
     step: Step
     score = validation_accuracy(data.dataset, teacher.encoder)
     if distilled:
-        labels = np.full(len(transfer.texts), -1, np.int64)
-        labels[: len(targets)] = targets
+        num_texts = min(settings.num_texts or len(transfer.texts), len(transfer.texts))
+        labels = np.full(num_texts, -1, np.int64)
+        labels[: len(targets)] = targets[:num_texts]
         examples = TrainingSet(
-            transfer.texts, labels, teacher.encoder.pad_id, {Signal.LOGITS: transfer.logits}
+            transfer.texts.part(0, num_texts),
+            labels,
+            teacher.encoder.pad_id,
+            {Signal.LOGITS: transfer.logits[:num_texts]},
         )
         temperature = settings.temperature or recipe.temperature
-        step = Response(ResponseConfig(temperature=temperature, hard_weight=settings.hard_weight))
+        step = Response(
+            ResponseConfig(
+                temperature=temperature,
+                hard_weight=settings.hard_weight,
+                energy_weight=settings.energy_weight,
+            )
+        )
         score = _closeness(ground, temperature)
         num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:

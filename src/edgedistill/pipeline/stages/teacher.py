@@ -85,7 +85,7 @@ def _fine_tune(
     texts = encoder.encode(dataset.texts("train"))
     result = train(
         model,
-        Supervised(),
+        Supervised(label_smoothing=spec.teacher.label_smoothing),
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
         score=validation_accuracy(dataset, encoder),
         config=LoopConfig(
