@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgedistill.runtime.classification import Classifier
+    from edgedistill.runtime.runner import Runner
 
 __all__ = ["__version__", "load", "run"]
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Classifier:
+def load(path: str | Path, *, threads: int | None = None) -> Runner:
     """Open a bundle (folder or `.edb` archive), check every hash, and make it ready to predict.
 
     Args:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,6 @@ from edgedistill.core.errors import (
     SpecError,
     VerificationFailed,
 )
-
-if TYPE_CHECKING:
-    from edgedistill.runtime.prediction import Prediction
 
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder or .edb file.", show_default=False)
@@ -64,14 +61,14 @@ def predict(
         raise SpecError("nothing to ask, or asked twice", fix="give either TEXT… or --stdin")
     from edgedistill.runtime.loading import load
 
-    classifier = load(bundle, threads=threads)
+    runner = load(bundle, threads=threads)
     for row in _stdin_rows() if stdin else ({"text": text} for text in texts or []):
-        prediction = classifier.predict([row["text"]])[0]
+        prediction = runner.predict([row["text"]])[0]
         if as_json:
             kept = {key: row[key] for key in ("id", "text") if key in row}
             _print(json.dumps({**kept, **prediction.as_json()}, ensure_ascii=False))
         else:
-            _print(f"{_readable(prediction)}\t{' '.join(str(row['text']).split())}")
+            _print(f"{prediction.as_line()}\t{' '.join(str(row['text']).split())}")
 
 
 def bench(
@@ -212,12 +209,6 @@ def serve(
             max_concurrent=max_concurrent,
         ),
     )
-
-
-def _readable(prediction: Prediction) -> str:
-    if prediction.abstained:
-        return f"(abstains: {prediction.reason}; {prediction.detail})"
-    return f"{prediction.label}\t{prediction.confidence:.3f}"
 
 
 def _stdin_rows() -> Iterator[dict[str, Any]]:

@@ -11,12 +11,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgedistill.core.errors import EdgeDistillError, SpecError
+from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 
+#: The form of a task file by its kind; a file that names none is a classification.
+FORMS: dict[str, type[TaskSpec] | type[GenerationSpec]] = {
+    "classification": TaskSpec,
+    "generation": GenerationSpec,
+}
 Key = tuple[str | int, ...]
 
 
-def load_task(path: Path) -> TaskSpec:
+def load_task(path: Path) -> TaskSpec | GenerationSpec:
     """The validated task of a YAML file.
 
     Raises:
@@ -32,15 +38,23 @@ def load_task(path: Path) -> TaskSpec:
         raise SpecError("the file holds no keys", where=f"{path}", fix="see 'edgedistill init'")
     lines = _key_lines(root)
     _refuse_duplicate_keys(path, root)
+    kind = value.get("kind", "classification")
+    form = FORMS.get(kind) if isinstance(kind, str) else None
+    if form is None:
+        raise SpecError(
+            f"kind: no kind of task is called {kind!r}",
+            where=f"{path}:{lines[('kind',)]}",
+            fix=f"one of: {', '.join(FORMS)}",
+        )
     try:
-        return TaskSpec.model_validate(value)
+        return form.model_validate(value)
     except ValidationError as error:
-        raise SpecError("\n".join(_complaints(path, error, lines))) from error
+        raise SpecError("\n".join(_complaints(path, error, lines, form))) from error
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the task file, for editors."""
-    schema = TaskSpec.model_json_schema()
+def json_schema(kind: str = "classification") -> dict[str, Any]:
+    """The JSON Schema of the task file of a kind, for editors."""
+    schema = FORMS[kind].model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "EdgeDistill task file"
     return schema
@@ -103,7 +117,9 @@ def _refuse_duplicate_keys(path: Path, node: yaml.Node | None) -> None:
         _refuse_duplicate_keys(path, child)
 
 
-def _complaints(path: Path, error: ValidationError, lines: dict[Key, int]) -> list[str]:
+def _complaints(
+    path: Path, error: ValidationError, lines: dict[Key, int], form: type[BaseModel]
+) -> list[str]:
     complaints = []
     for fault in error.errors(include_url=False):
         key: Key = fault["loc"]
@@ -114,7 +130,7 @@ def _complaints(path: Path, error: ValidationError, lines: dict[Key, int]) -> li
         name = ".".join(str(part) for part in key) or "task"
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(key)}"
+            message = f"unknown key{_suggestion(key, form)}"
         elif fault["type"] == "missing":
             message = "this key is required"
         elif "input" in fault and not isinstance(fault["input"], dict):
@@ -123,9 +139,9 @@ def _complaints(path: Path, error: ValidationError, lines: dict[Key, int]) -> li
     return complaints
 
 
-def _suggestion(key: Sequence[str | int]) -> str:
+def _suggestion(key: Sequence[str | int], form: type[BaseModel]) -> str:
     """The known keys beside an unknown one, the nearest first."""
-    section: Any = TaskSpec
+    section: Any = form
     for part in key[:-1]:
         annotation = section.model_fields[part].annotation if part in section.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]

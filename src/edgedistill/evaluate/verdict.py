@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedistill.core.artefacts import Interval, Judgement
-from edgedistill.core.task import Requirements
+from edgedistill.core.generation_task import GenerationRequirements
+from edgedistill.core.task import Requirements as ClassificationRequirements
 from edgedistill.evaluate.calibration import conformal_rank
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.intervals import rate_lower_bound, rate_upper_bound
+
+
+Requirements = ClassificationRequirements | GenerationRequirements
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class Measurements:
     distribution-free upper confidence bound of the 95th percentile `latency_p95_ms`, infinite
     where too few measurements give none: the requirement then does not hold.
     `repeat_agreement` counts bit-identical answers, `batch_agreement` equal labels alone and in
-    a batch. `out_of_bounds_refused` is None without out-of-bounds test texts,
-    `false_abstention` is None without a guard.
+    a batch (None: answers are made one at a time). `out_of_bounds_refused` is None without
+    out-of-bounds test texts, `false_abstention` is None without a guard. `valid` counts generated
+    texts that are whole and as the schema asks.
     """
 
     retention: Interval
@@ -62,9 +67,10 @@ class Measurements:
     latency_p95_ms: float
     latency_p95_upper_ms: float
     repeat_agreement: Count
-    batch_agreement: Count
+    batch_agreement: Count | None
     out_of_bounds_refused: Count | None = None
     false_abstention: FalseAbstention | None = None
+    valid: Count | None = None
 
 
 def judge(
@@ -80,7 +86,8 @@ def judge(
         _size(requirements, measured),
         _latency(requirements, measured),
         _agreement("repeat agreement", requirements.repeat_agreement, measured.repeat_agreement),
-        _agreement("batch agreement", requirements.batch_agreement, measured.batch_agreement),
+        _batch_agreement(requirements, measured.batch_agreement),
+        _valid(requirements, measured.valid),
         _out_of_bounds_recall(requirements, measured.out_of_bounds_refused),
         _false_abstention(requirements.confidence, measured.false_abstention),
         _fidelity(hops),
@@ -164,6 +171,31 @@ def _agreement(name: str, required: float, count: Count) -> Judgement:
         count.rate,
         count.rate >= required,
         {"bound": f"{count.rate:.2%}", "basis": "share itself: every row was asked"},
+    )
+
+
+def _batch_agreement(requirements: Requirements, count: Count | None) -> Judgement | None:
+    if count is None or not isinstance(requirements, ClassificationRequirements):
+        return None
+    return _agreement("batch agreement", requirements.batch_agreement, count)
+
+
+def _valid(requirements: Requirements, count: Count | None) -> Judgement | None:
+    if not isinstance(requirements, GenerationRequirements) or requirements.valid is None:
+        return None
+    if count is None:
+        raise ValueError("valid answers are required, and were not counted")
+    low = rate_lower_bound(count.num_hits, count.num_rows, confidence=requirements.confidence)
+    return Judgement(
+        "valid answers",
+        f"at least {requirements.valid:.2%}",
+        f"{count.rate:.2%} ({count})",
+        low,
+        low >= requirements.valid,
+        {
+            "bound": f"{low:.2%}",
+            "basis": f"one-sided {requirements.confidence:.0%} lower bound (Clopper-Pearson)",
+        },
     )
 
 

@@ -6,35 +6,30 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgedistill.core.artefacts import Judgement
+from edgedistill.core.catalogue import Catalogue
 from edgedistill.core.errors import EdgeDistillError
 from edgedistill.core.events import Event, Listener, silent
 from edgedistill.core.files import exclusive, require_room, storage_errors
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.search import candidates_of, search
-from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
-from edgedistill.pipeline.stages.dataset import prepare_data
-from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
-from edgedistill.pipeline.stages.teacher import prepare_teacher
-from edgedistill.pipeline.stages.transfer import prepare_transfer
-from edgedistill.pipeline.stages.verification import (
-    ANSWERS,
-    ARCHIVE,
-    BUNDLE,
-    Verified,
-    verify_choice,
-)
 from edgedistill.pipeline.store import StageResult, Store
+from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, Verified
 
+#: How a task of each kind goes from its data to its verdict.
+KINDS = Catalogue(
+    "kind of task",
+    {
+        "classification": "edgedistill.pipeline.classification:carry_out",
+        "generation": "edgedistill.pipeline.generation.course:carry_out",
+    },
+)
 #: Below this a run would fail sooner or later.
 LEAST_FREE_BYTES = 500_000_000
 
@@ -90,7 +85,7 @@ def run_task(
     """
     path, runs_dir = Path(path), Path(runs_dir)
     spec = load_task(path)
-    candidates = candidates_of(spec)
+    carry_out = KINDS.load(spec.kind)
     folder = runs_dir / spec.name
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,45 +95,10 @@ def run_task(
             deadline = time.monotonic() + 60.0 * spec.budget.wall_time_minutes
             store = Store(runs_dir / "store", log)
             context = Context(spec, path.resolve().parent, folder, store, log, deadline)
-            return _run(context, candidates)
+            return _deliver(context, carry_out(context))
 
 
-def _run(context: Context, candidates: list[Candidate]) -> RunResult:
-    data = prepare_data(context)
-    teacher = prepare_teacher(context, data)
-    transfer = prepare_transfer(context, data, teacher)
-
-    ground = Ground(context, data, teacher, transfer)
-
-    def make(candidate: Candidate) -> Artefact:
-        return make_artefact(ground, train_student(ground, candidate))
-
-    logits, _ = transfer.outputs("validation")
-    teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
-    verified = verify_choice(ground, tried)
-    return _deliver(context, verified)
-
-
-def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
-    """Bytes of model and tokenizer of a candidate, before it is trained."""
-    from edgedistill.models.families import FAMILIES
-
-    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
-    num_rows = len(np.unique(transfer.real_ids))
-    shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
-    fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
-
-    def size_bytes(candidate: Candidate) -> int:
-        family = FAMILIES.load(candidate.family)
-        config = family.config(**candidate.options)
-        num_labels, hidden = len(data.dataset.labels), int(shape["hidden_size"])
-        return int(family.size_bytes(config, num_rows, num_labels, hidden)) + fixed
-
-    return size_bytes
-
-
-def _deliver(context: Context, verified: Verified) -> RunResult:
+def _deliver(context: Context[Any], verified: Verified) -> RunResult:
     """Copy bundle and report out of the store into the run folder."""
     folder, source = context.folder, verified.stage.folder
     with storage_errors(folder):

@@ -15,8 +15,6 @@ from edgedistill.runtime import archive
 from edgedistill.runtime.manifest import (
     MANIFEST,
     MANIFEST_DIGEST,
-    MODEL,
-    REQUIRED_FILES,
     TOKENIZER,
     FileEntry,
     Manifest,
@@ -40,7 +38,7 @@ class Bundle:
     @property
     def model_bytes(self) -> int:
         """Bytes of model and tokenizer, what a size requirement is judged on."""
-        return len(self.files[MODEL]) + len(self.files[TOKENIZER])
+        return len(self.files[self.manifest.model_file]) + len(self.files[TOKENIZER])
 
     @property
     def total_bytes(self) -> int:
@@ -79,7 +77,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     Args:
         folder: where to; its parent is made if need be.
         manifest: everything but `files`, which is worked out here.
-        files: contents by name: `REQUIRED_FILES`, `guard.npz` where the guard has arrays.
+        files: contents by name: `Manifest.required_files`, `guard.npz` where the guard has arrays.
 
     Returns:
         The bundle, read back from the disk and checked.
@@ -138,7 +136,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
 
 def _require_whole(contents: Mapping[str, bytes], path: Path) -> tuple[Manifest, dict[str, bytes]]:
     manifest = _checked_manifest(contents, path)
-    names = dict.fromkeys([*REQUIRED_FILES, *manifest.files])
+    names = dict.fromkeys([*manifest.required_files, *manifest.files])
     return manifest, {name: _checked(name, contents, manifest, path) for name in names}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,30 @@ class Classifier:
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits float32 [n, classes], without input checks or guard."""
         return self.model.raw(texts)[0]
+
+    def golden_row(self, text: str) -> dict[str, Any]:
+        """A golden example: text, label (None if abstained), reason (None if answered), logits."""
+        prediction = self.predict([text])[0]
+        return {
+            "text": text,
+            "label": prediction.label,
+            "reason": prediction.reason,
+            "logits": [float(f"{value:.7g}") for value in self.logits([text])[0]],
+        }
+
+    def golden_difference(self, row: Mapping[str, Any]) -> float:
+        """Largest absolute difference of the logits from a golden row's."""
+        expected = np.asarray(row["logits"], dtype=np.float64)
+        logits = self.logits([row["text"]])[0]
+        if expected.shape != logits.shape:
+            return float("inf")
+        return float(np.abs(logits - expected).max())
+
+    def network_calls(self, texts: Sequence[str]) -> tuple[Callable[[Any], object], list[Any]]:
+        """The network on the token ids of the texts that it can read."""
+        encoded = [self._encode(text) for text in texts]
+        limit = self.manifest.input.max_tokens
+        return self.model.run_one, [ids for ids in encoded if 0 < len(ids) <= limit]
 
     def _predict_one(self, text: Any) -> Prediction:
         refused = self._check.refusal(text)

@@ -11,10 +11,9 @@ import numpy as np
 
 from edgedistill.core.errors import DataError
 from edgedistill.runtime.bundle import open_bundle
-from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import runner_of
 from edgedistill.runtime.measuring import Latency, alternate_ms, pinned
-from edgedistill.runtime.prediction import Prediction
+from edgedistill.runtime.runner import Answer, Runner
 
 NUM_TIMED = 2000
 
@@ -105,19 +104,19 @@ def compare(
         num_labelled=len(labelled),
         first=sides[0],
         second=sides[1],
-        agreement=float(np.mean([a.label == b.label for a, b in zip(*answers, strict=True)])),
+        agreement=float(np.mean([a.answer == b.answer for a, b in zip(*answers, strict=True)])),
         speed_ratio=sides[1].latency.p50_ms / sides[0].latency.p50_ms,
         size_ratio=sides[1].size_bytes / sides[0].size_bytes,
     )
 
 
-def _caller(runner: Classifier) -> Callable[[Any], object]:
+def _caller(runner: Runner) -> Callable[[Any], object]:
     return lambda text: runner.predict([text])
 
 
 def _accuracy(
-    predictions: Sequence[Prediction], labelled: Sequence[tuple[int, Any]]
+    predictions: Sequence[Answer], labelled: Sequence[tuple[int, Any]]
 ) -> float | None:
     if not labelled:
         return None
-    return float(np.mean([predictions[i].label == label for i, label in labelled]))
+    return float(np.mean([predictions[i].answer == label for i, label in labelled]))

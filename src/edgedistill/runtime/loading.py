@@ -7,14 +7,18 @@ from pathlib import Path
 from edgedistill.core.catalogue import Catalogue
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.bundle import Bundle, open_bundle
-from edgedistill.runtime.classification import Classifier
+from edgedistill.runtime.runner import Runner
 
 RUNNERS = Catalogue(
-    "kind of bundle", {"classification": "edgedistill.runtime.classification:Classifier"}
+    "kind of bundle",
+    {
+        "classification": "edgedistill.runtime.classification:Classifier",
+        "generation": "edgedistill.runtime.generation.generator:Generator",
+    },
 )
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Classifier:
+def load(path: str | Path, *, threads: int | None = None) -> Runner:
     """Open a bundle (folder or archive), check every hash, and make it ready to predict.
 
     Args:
@@ -27,7 +31,7 @@ def load(path: str | Path, *, threads: int | None = None) -> Classifier:
     return runner_of(open_bundle(path), threads=threads)
 
 
-def runner_of(bundle: Bundle, *, threads: int | None = None) -> Classifier:
+def runner_of(bundle: Bundle, *, threads: int | None = None) -> Runner:
     """The runner of an opened bundle."""
     kind = bundle.manifest.kind
     if kind not in RUNNERS:
@@ -36,7 +40,5 @@ def runner_of(bundle: Bundle, *, threads: int | None = None) -> Classifier:
             where=str(bundle.path),
             fix="upgrade edgedistill",
         )
-    runner: Classifier = RUNNERS.load(kind).from_files(
-        bundle.manifest, bundle.files, threads=threads
-    )
+    runner: Runner = RUNNERS.load(kind).from_files(bundle.manifest, bundle.files, threads=threads)
     return runner

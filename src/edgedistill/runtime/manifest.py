@@ -13,12 +13,14 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MODEL = "model.onnx"
+LANGUAGE_MODEL = "model.gguf"
 TOKENIZER = "tokenizer.json.gz"
 GUARD = "guard.json"
 GUARD_ARRAYS = "guard.npz"
 GOLDEN = "golden.jsonl"
 MODEL_CARD = "MODEL_CARD.md"
-REQUIRED_FILES = (MODEL, TOKENIZER, GUARD, GOLDEN, MODEL_CARD)
+MODEL_FILES = {"classification": MODEL, "generation": LANGUAGE_MODEL}
+"""The file with the network, by kind of task."""
 BATCHING = ("single", "padded")
 
 
@@ -52,14 +54,17 @@ class Manifest:
         kind: kind of task; names the runner.
         name: name of the task.
         task: the resolved task file.
-        labels: answers, in the order of the logits.
+        labels: answers, in the order of the logits; none for generated text.
         input: limits of an input.
         batching: `single` runs one text at a time, so that an answer never depends on its
             batch-mates (dynamic INT8 quantises the activations of the whole batch together);
             `padded` runs batches of similar length.
         threads: threads that the measurements were taken on, and the default for running.
         pad_id: token id that fills shorter rows of a batch.
-        golden_tolerance: largest absolute difference of a golden example's logits.
+        golden_tolerance: largest absolute difference of a golden example's logits; for texts,
+            largest share of golden examples that may be answered otherwise.
+        generation: what a generation bundle needs beside its files (see
+            `runtime.generation.settings`); empty for other kinds.
         requirements: the judgements of the verdict.
         measurements: what was measured on these very files.
         provenance: data fingerprint, teacher, seeds, versions.
@@ -79,7 +84,18 @@ class Manifest:
     measurements: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def model_file(self) -> str:
+        """Name of the file with the network."""
+        return MODEL_FILES.get(self.kind, MODEL)
+
+    @property
+    def required_files(self) -> tuple[str, ...]:
+        """Files without which the bundle is not whole."""
+        return (self.model_file, TOKENIZER, GUARD, GOLDEN, MODEL_CARD)
 
     def with_files(self, files: Mapping[str, FileEntry]) -> Manifest:
         """The same manifest over other files."""
@@ -154,6 +170,7 @@ def _build(values: dict[str, Any]) -> Manifest:
             str(name): FileEntry(str(entry["sha256"]), int(entry["size_bytes"]))
             for name, entry in values["files"].items()
         },
+        generation=dict(values.get("generation", {})),
     )
 
 
@@ -161,7 +178,8 @@ def _require_consistent(manifest: Manifest) -> None:
     limits = manifest.input
     if manifest.batching not in BATCHING:
         raise _malformed(f"batching {manifest.batching!r} is none of {', '.join(BATCHING)}")
-    if manifest.threads < 1 or limits.max_tokens < 1 or len(manifest.labels) < 2:
+    least_labels = 2 if manifest.kind == "classification" else 0
+    if manifest.threads < 1 or limits.max_tokens < 1 or len(manifest.labels) < least_labels:
         raise _malformed("threads, max_tokens or labels are out of range")
     if not all(_is_plain_name(name) for name in manifest.files):
         raise _malformed("a file name leads out of the bundle")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.runtime.classification import Classifier
+from edgedistill.runtime.runner import Runner
 
 BATCH_SIZES = (1, 8, 32)
 CONFIDENCE = 0.95
@@ -126,35 +126,34 @@ def alternate_ms(
 
 
 def measure_speed(
-    classifier: Classifier, texts: Sequence[str], *, num_samples: int = 2000
+    runner: Runner, texts: Sequence[str], *, num_samples: int = 2000
 ) -> Speed:
     """Latency with and without tokenization, and throughput, on the CPUs this process may use.
 
     Args:
-        classifier: as loaded, with the number of threads to measure.
+        runner: as loaded, with the number of threads to measure.
         texts: what is asked, in turn, as often as needed; at least one that reaches the network.
         num_samples: calls for each latency.
     """
     rounds = math.ceil(num_samples / len(texts))
-    whole = alternate_ms([lambda text: classifier.predict([text])], texts, rounds=rounds)[0]
-    encoded = [classifier.model.tokenizer.encode(text) for text in texts]
-    readable = [ids for ids in encoded if 0 < len(ids) <= classifier.manifest.input.max_tokens]
-    network = alternate_ms([classifier.model.run_one], readable, rounds=rounds)[0]
+    whole = alternate_ms([lambda text: runner.predict([text])], texts, rounds=rounds)[0]
+    call, inputs = runner.network_calls(texts)
+    network = alternate_ms([call], inputs, rounds=rounds)[0]
     return Speed(
         latency=Latency.of(whole[:num_samples]),
         model_latency=Latency.of(network[:num_samples]),
-        throughput_per_s={size: _throughput(classifier, texts, size) for size in BATCH_SIZES},
+        throughput_per_s={size: _throughput(runner, texts, size) for size in BATCH_SIZES},
     )
 
 
-def _throughput(classifier: Classifier, texts: Sequence[str], batch_size: int) -> float:
+def _throughput(runner: Runner, texts: Sequence[str], batch_size: int) -> float:
     batches = [
         [texts[(start + i) % len(texts)] for i in range(batch_size)]
         for start in range(0, max(len(texts), batch_size), batch_size)
     ]
     done, begun = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - begun) < _THROUGHPUT_S:
-        classifier.predict(batches[done % len(batches)])
+        runner.predict(batches[done % len(batches)])
         done += 1
     return done * batch_size / elapsed
 

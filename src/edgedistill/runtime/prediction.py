@@ -26,6 +26,17 @@ class Prediction:
     detail: str
     score: float | None
 
+    @property
+    def answer(self) -> str | None:
+        """The label; None if abstained."""
+        return self.label
+
+    def as_line(self) -> str:
+        """Label and confidence, or why there is none."""
+        if self.abstained:
+            return f"(abstains: {self.reason}; {self.detail})"
+        return f"{self.label}\t{self.confidence:.3f}"
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON; a score that is not finite becomes null."""
         finite = self.score is not None and math.isfinite(self.score)

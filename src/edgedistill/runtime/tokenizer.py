@@ -46,12 +46,14 @@ class Tokenizer:
 
     Args:
         packed: the bytes of `tokenizer.json.gz`.
+        literal: a mark such as "<|end|>" in a text is read as its characters, and nothing is put
+            around a text: whoever frames prompts with ids adds the marks.
 
     Raises:
         BundleError: the bytes are not a tokenizer.
     """
 
-    def __init__(self, packed: bytes) -> None:
+    def __init__(self, packed: bytes, *, literal: bool = False) -> None:
         try:
             settings = _unpacked(packed)
             self._tokenizer = tokenizers.Tokenizer.from_str(
@@ -65,10 +67,13 @@ class Tokenizer:
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = literal
+        self._add_special_tokens = not literal
         self._encode_batch = self._tokenizer.encode_batch_fast
-        self._words = word_cache(settings, self._encode_whole)
+        self._words = None if literal else word_cache(settings, self._encode_whole)
         self.num_special = len(self._encode_whole(""))
         """Tokens that every text gets (start and end marks)."""
+        self.num_tokens = self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one text; raises TypeError for a lone surrogate."""
@@ -78,7 +83,7 @@ class Tokenizer:
     def _encode_whole(self, text: str) -> list[int]:
         # For one text the batch call without offsets is a fifth faster than `encode`, and it
         # stays on this thread, which a call with several texts does not.
-        ids: list[int] = self._encode_batch([text])[0].ids
+        ids: list[int] = self._encode_batch([text], add_special_tokens=self._add_special_tokens)[0].ids
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:

@@ -27,9 +27,9 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
         os.sched_setaffinity(0, request["cpus"])
     from edgedistill.runtime.loading import load
 
-    classifier = load(request["path"], threads=request.get("threads"))
+    runner = load(request["path"], threads=request.get("threads"))
     texts = request["texts"]
-    classifier.predict(texts[:1])
+    runner.predict(texts[:1])
     ready = time.monotonic()
     answer: dict[str, Any] = {
         "load_ms": 1000.0 * (ready - begun),
@@ -39,10 +39,10 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
         from edgedistill.runtime.measuring import measure_speed
 
         answer["speed"] = asdict(
-            measure_speed(classifier, texts, num_samples=request["num_samples"])
+            measure_speed(runner, texts, num_samples=request["num_samples"])
         )
     else:
-        classifier.predict(texts)
+        runner.predict(texts)
     answer["peak_memory_bytes"] = peak_resident_bytes()
     return answer
 

@@ -1,4 +1,5 @@
-"""A classifier behind HTTP: /v1/predict, /healthz, /readyz, /metrics, OpenAPI.
+"""A bundle behind HTTP: /v1/predict, /healthz, /readyz, /metrics, OpenAPI; a generator also
+answers as OpenAI's endpoints do (see `completions`).
 
 Texts are never logged and never repeated in an error. Needs the extra `serve`.
 """
@@ -20,8 +21,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 import edgedistill
-from edgedistill.runtime.classification import Classifier
+from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.prediction import Reason
+from edgedistill.runtime.runner import Runner
+from edgedistill.service.completions import add_completions
 from edgedistill.service.limits import LimitedApp, RequestLimits, Traffic
 
 DEFAULT_HOST = "127.0.0.1"
@@ -54,11 +57,23 @@ class PredictionBody(BaseModel):
     score: float | None = Field(description="out-of-bounds score, higher is further out")
 
 
+class GeneratedBody(BaseModel):
+    """A generated answer, or an abstention with its reason."""
+
+    answer: str | None
+    abstained: bool
+    reason: str | None
+    detail: str
+    score: float | None = Field(description="out-of-bounds score, higher is further out")
+    num_prompt_tokens: int
+    num_new_tokens: int
+
+
 class PredictResponse(BaseModel):
     """`prediction` for `text`; `predictions`, in order, for `texts`."""
 
-    prediction: PredictionBody | None = None
-    predictions: list[PredictionBody] | None = None
+    prediction: PredictionBody | GeneratedBody | None = None
+    predictions: list[PredictionBody | GeneratedBody] | None = None
 
 
 class ErrorBody(BaseModel):
@@ -78,12 +93,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(classifier: Classifier, *, limits: RequestLimits | None = None) -> FastAPI:
-    """The application around a loaded classifier; `app.state.traffic` counts its requests."""
+def create_app(runner: Runner, *, limits: RequestLimits | None = None) -> FastAPI:
+    """The application around a loaded bundle; `app.state.traffic` counts its requests."""
     limits = limits or RequestLimits()
     traffic = Traffic()
     app = FastAPI(
-        title=classifier.manifest.name,
+        title=runner.manifest.name,
         summary="Answers within its task, abstains outside of it.",
         version=edgedistill.__version__,
     )
@@ -102,11 +117,14 @@ def create_app(classifier: Classifier, *, limits: RequestLimits | None = None) -
         if len(texts) > limits.max_batch_size:
             raise HTTPException(422, f"at most {limits.max_batch_size} texts a request")
         # In a thread, so that a large batch does not hold up health checks and other requests.
-        predictions = await to_thread.run_sync(partial(classifier.predict, texts))
+        predictions = await to_thread.run_sync(partial(runner.predict, texts))
         for prediction in predictions:
             traffic.predictions.labels(prediction.reason or "answered").inc()
         bodies = [prediction.as_json() for prediction in predictions]
         return {"prediction": bodies[0]} if asked.texts is None else {"predictions": bodies}
+
+    if isinstance(runner, Generator):
+        add_completions(app, runner, traffic)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -129,7 +147,7 @@ def create_app(classifier: Classifier, *, limits: RequestLimits | None = None) -
 
 
 def serve(
-    classifier: Classifier,
+    runner: Runner,
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
@@ -137,7 +155,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then let running requests finish."""
     limits = limits or RequestLimits()
-    app = create_app(classifier, limits=limits)
+    app = create_app(runner, limits=limits)
     config = uvicorn.Config(
         app, host=host, port=port, log_level=logging.INFO, server_header=False,
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),

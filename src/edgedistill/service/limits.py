@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOG = logging.getLogger("edgedistill.service")
 GUARDED = "/v1/"
 """Paths that begin so are limited; health and metrics always answer."""
-PATHS = frozenset(("/v1/predict", "/healthz", "/readyz", "/metrics"))
+PATHS = frozenset(
+    ("/v1/predict", "/v1/chat/completions", "/v1/completions", "/healthz", "/readyz", "/metrics")
+)
 """Paths counted by name; a client must not be able to make up more of them."""
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 

@@ -19,11 +19,11 @@ from edgedistill.runtime.manifest import (
     MANIFEST,
     MANIFEST_DIGEST,
     MODEL,
-    REQUIRED_FILES,
     TOKENIZER,
 )
 from small_bundle import TEXTS, make_bundle, make_files, make_manifest
 
+REQUIRED_FILES = make_manifest().required_files
 ALL_FILES = (*REQUIRED_FILES, MANIFEST, MANIFEST_DIGEST)
 
 

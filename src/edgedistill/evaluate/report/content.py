@@ -91,10 +91,16 @@ class ModelQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """Test rows, and every model scored on them."""
+    """Test rows, and every model scored on them.
+
+    `score`, `second_score`: what `ModelQuality.accuracy` and `macro_f1` are, where the task is no
+    classification.
+    """
 
     num_rows: int
     models: tuple[ModelQuality, ...]
+    score: str = "accuracy"
+    second_score: str = "macro F1"
 
 
 @dataclass(frozen=True)

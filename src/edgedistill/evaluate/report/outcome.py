@@ -92,11 +92,12 @@ def _what_it_keeps(content: ReportContent) -> str:
     model = model_quality(content, "shipped")
     if model is None or content.quality is None:
         return ""
-    text = (
-        f"It gets {percent(model.accuracy.value)} of {content.quality.num_rows:,} test texts right"
-    )
+    score, num_rows = content.quality.score, f"{content.quality.num_rows:,} test texts"
+    text = f"It gets {percent(model.accuracy.value)} of {num_rows} right"
+    if score != "accuracy":
+        text = f"It reaches {percent(model.accuracy.value)} {score} on {num_rows}"
     if model.retention:
-        text += f", which is {percent_interval(model.retention)} of the teacher's accuracy"
+        text += f", which is {percent_interval(model.retention)} of the teacher's {score}"
     return text + "."
 
 
@@ -105,7 +106,8 @@ def _what_distillation_brought(content: ReportContent) -> str:
     if control is None or control.gain is None:
         return ""
     proved = "" if control.gain.low > 0 or control.gain.high < 0 else ", not proved"
-    return f"Distillation brought {points_interval(control.gain)} of accuracy{proved}."
+    score = content.quality.score if content.quality else "accuracy"
+    return f"Distillation brought {points_interval(control.gain)} of {score}{proved}."
 
 
 def requirements_section(content: ReportContent) -> Section:
@@ -223,7 +225,8 @@ def quality_section(quality: Quality) -> Section:
         )
         for model in quality.models
     )
-    headings = ("Model", "Accuracy", "Macro F1", "Retention", "Bundle ahead by")
+    names = [f"{name[0].upper()}{name[1:]}" for name in (quality.score, quality.second_score)]
+    headings = ("Model", *names, "Retention", "Bundle ahead by")
     shipped = frozenset(i for i, model in enumerate(quality.models) if model.role == "shipped")
     table = Table(
         headings,
@@ -244,7 +247,7 @@ def _controls(quality: Quality) -> list[str]:
         ("linear", "the linear control"),
     ):
         gains = [model.gain for model in quality.models if model.role == role and model.gain]
-        if not gains:
+        if not gains and quality.score == "accuracy":
             sentences.append(f"No comparison with {name} was made.")
         for gain in gains:
             clear = "ahead of" if gain.low > 0 else "behind" if gain.high < 0 else "not told from"

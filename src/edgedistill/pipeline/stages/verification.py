@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,26 +22,10 @@ from edgedistill.pipeline.search import CONTROL, Tried
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
-from edgedistill.pipeline.store import StageResult
+from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, VERDICT, Verified
 from edgedistill.runtime.bundle import write_archive
+from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import load
-
-BUNDLE = "bundle"
-ARCHIVE = "bundle.edb"
-VERDICT = "verdict.json"
-ANSWERS = "answers.npz"
-
-
-@dataclass(frozen=True)
-class Verified:
-    """The verdict, and the folder with bundle, archive and report."""
-
-    stage: StageResult
-    ships: bool
-    judgements: tuple[Judgement, ...]
-    reasons: tuple[str, ...]
-    measurements: dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Made:
@@ -92,7 +76,7 @@ def _compute(made: Made, folder: Path) -> None:
     ground = made.ground
     fitted = calibrated_guard(ground, made.artefact)
     _write(made, folder, fitted, [], {})
-    classifier = load(folder / BUNDLE)
+    classifier = cast(Classifier, load(folder / BUNDLE))
     controls = [
         control_answers(ground, student, name, role)
         for student, name, role in (

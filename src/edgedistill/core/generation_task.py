@@ -1,0 +1,197 @@
+"""The task file of kind `generation`: a prompt goes in, a text comes out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgedistill.core.task import (
+    BoundarySpec,
+    BudgetSpec,
+    DataFiles,
+    Fraction,
+    InputSpec,
+    Section,
+)
+
+Purpose = Literal["json", "translation", "summarisation", "question_answering", "instructions"]
+Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
+
+#: The metric that a purpose is judged on, unless the task names another.
+METRICS: dict[str, Metric] = {
+    "json": "field_f1",
+    "translation": "bleu",
+    "summarisation": "rouge_l",
+    "question_answering": "exact_match",
+    "instructions": "chrf",
+}
+#: Types of weights in a GGUF file, largest first.
+WEIGHT_TYPES = ("f32", "f16", "q8_0", "q5_0", "q4_0")
+
+
+class GenerationOutput(Section):
+    """What the model answers."""
+
+    purpose: Purpose = "instructions"
+    """What the text is for; sets the metric, and for `json` the grammar of the answer."""
+    schema_file: str | None = None
+    """A JSON Schema that every answer meets (purpose `json`), relative to the task file."""
+    metric: Metric | None = None
+    """What answers are scored by; left out: the purpose's own."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
+    """Longest answer; one that runs into it is an abstention."""
+
+    @model_validator(mode="after")
+    def _schema_for_json(self) -> GenerationOutput:
+        if (self.purpose == "json") != (self.schema_file is not None):
+            raise ValueError("purpose json needs schema_file, and no other purpose takes one")
+        return self
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric of the task."""
+        return self.metric or METRICS[self.purpose]
+
+
+class ConversationData(Section):
+    """Where the conversations come from."""
+
+    files: DataFiles
+    """Local files; paths are relative to the task file. All three splits are needed."""
+    prompt_column: str = "prompt"
+    """Column or key with the prompt."""
+    response_column: str = "response"
+    """Column or key with the expected answer."""
+    on_malformed: Literal["refuse", "quarantine"] = "refuse"
+    """`quarantine` sets malformed rows aside in a file and goes on without them."""
+
+    @model_validator(mode="after")
+    def _all_splits(self) -> ConversationData:
+        if self.files.validation is None or self.files.test is None:
+            raise ValueError("files needs train, validation and test")
+        return self
+
+
+class LanguageModelShape(Section):
+    """A Llama network that is trained from nothing."""
+
+    hidden_size: Annotated[int, Field(ge=8)] = 256
+    """Width of the residual stream."""
+    num_layers: Annotated[int, Field(ge=1)] = 6
+    """Decoder blocks."""
+    num_heads: Annotated[int, Field(ge=1)] = 8
+    """Heads of an attention; they divide the width."""
+    num_kv_heads: Annotated[int, Field(ge=1)] = 4
+    """Heads with keys and values of their own; they divide the heads."""
+    intermediate_size: Annotated[int, Field(ge=8)] = 704
+    """Units of a feed-forward."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> LanguageModelShape:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError("hidden_size must be a multiple of 2 · num_heads")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError("num_heads must be a multiple of num_kv_heads")
+        return self
+
+
+class LanguageTraining(Section):
+    """How a language model is trained."""
+
+    num_epochs: Annotated[int, Field(ge=1, le=200)] = 6
+    """Most epochs; training stops earlier where validation gets no better."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-3
+    """Peak learning rate (linear warm-up, cosine decay)."""
+    batch_tokens: Annotated[int, Field(ge=64)] = 2048
+    """Tokens a step."""
+    patience: Annotated[int, Field(ge=1)] = 2
+    """Epochs without a lower validation loss before training stops."""
+    precision: Literal["bf16", "fp32"] = "fp32"
+    """Arithmetic of the matrix products; weights stay fp32."""
+
+
+class LanguageTeacher(Section):
+    """The big model."""
+
+    source: str = "new"
+    """`new`: trained here from nothing; `folder:PATH`: a Llama model as transformers saves it."""
+    vocabulary_size: Annotated[int, Field(ge=300, le=65_536)] = 4096
+    """Tokens of the vocabulary that a new teacher gets, learned from the training rows."""
+    shape: LanguageModelShape = LanguageModelShape()
+    """Of a new teacher."""
+    training: LanguageTraining = LanguageTraining()
+
+
+class LanguageStudent(Section):
+    """The small model: a Llama network with the teacher's vocabulary."""
+
+    shape: LanguageModelShape = LanguageModelShape(
+        hidden_size=128, num_layers=3, num_heads=4, num_kv_heads=2, intermediate_size=352
+    )
+    initialise: Literal["new", "teacher"] = "new"
+    """`teacher`: cut out of the teacher's weights by layers and by the units most in use."""
+    training: LanguageTraining = LanguageTraining()
+    weight_types: Annotated[tuple[Literal["f32", "f16", "q8_0", "q5_0", "q4_0"], ...],
+                            Field(min_length=1)] = ("f16", "q8_0", "q5_0", "q4_0")  # fmt: skip
+    """Types of weights to try; the smallest that keeps the score ships."""
+
+
+class TokenDistillation(Section):
+    """How the student learns from the teacher's distribution over the next token."""
+
+    divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl"] = "forward_kl"
+    """What is minimised; offline teachers allow `forward_kl` only."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Softening of both distributions."""
+    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Weight of the true next token against the teacher's distribution."""
+    top_k: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
+
+
+class GenerationRequirements(Section):
+    """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
+
+    retention: Annotated[float, Field(gt=0, le=1)] | None = 0.95
+    """Least share of the teacher's test score (lower bound of the interval)."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Confidence of every interval and bound."""
+    size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Most bytes of model and tokenizer, in 10^6 bytes."""
+    latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
+    """Most milliseconds of a whole answer at the 95th percentile, one request at a time."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads for every measurement."""
+    repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Least share of greedy answers that are the same when asked twice."""
+    valid: Fraction | None = None
+    """Least share of answers that are whole and meet the schema (lower bound)."""
+    out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least share of out-of-bounds test prompts refused (needs such prompts)."""
+
+
+class GenerationSpec(Section):
+    """A narrow generation task, its boundary, its requirements and its budget."""
+
+    schema_version: Literal[1] = 1
+    """Version of this file format."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    """Name of the task: lower-case letters, digits, hyphens; names the run folder."""
+    description: str = ""
+    """One sentence for people."""
+    kind: Literal["generation"]
+    """Kind of task."""
+    input: InputSpec = InputSpec(max_tokens=256)
+    output: GenerationOutput = GenerationOutput()
+    boundary: BoundarySpec = BoundarySpec()
+    data: ConversationData
+    template: Literal["plain", "chatml", "llama3"] = "plain"
+    """How a conversation becomes one text for the model."""
+    teacher: LanguageTeacher = LanguageTeacher()
+    student: LanguageStudent = LanguageStudent()
+    distillation: TokenDistillation = TokenDistillation()
+    requirements: GenerationRequirements = GenerationRequirements()
+    budget: BudgetSpec = BudgetSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""

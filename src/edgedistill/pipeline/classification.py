@@ -1,0 +1,58 @@
+"""The course of a classification task: from its data to its verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.search import candidates_of, search
+from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
+from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
+from edgedistill.pipeline.stages.teacher import prepare_teacher
+from edgedistill.pipeline.stages.transfer import prepare_transfer
+from edgedistill.pipeline.stages.verification import verify_choice
+from edgedistill.pipeline.verified import Verified
+
+
+def carry_out(context: Context) -> Verified:
+    """Teach, distil, compress, measure, judge.
+
+    Raises:
+        SpecError: the student is of an unknown family, or has options that its family lacks.
+    """
+    candidates = candidates_of(context.spec)
+    data = prepare_data(context)
+    teacher = prepare_teacher(context, data)
+    transfer = prepare_transfer(context, data, teacher)
+
+    ground = Ground(context, data, teacher, transfer)
+
+    def make(candidate: Candidate) -> Artefact:
+        return make_artefact(ground, train_student(ground, candidate))
+
+    logits, _ = transfer.outputs("validation")
+    teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
+    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
+    return verify_choice(ground, tried)
+
+
+def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
+    """Bytes of model and tokenizer of a candidate, before it is trained."""
+    from edgedistill.models.families import FAMILIES
+
+    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
+    num_rows = len(np.unique(transfer.real_ids))
+    shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
+    fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
+
+    def size_bytes(candidate: Candidate) -> int:
+        family = FAMILIES.load(candidate.family)
+        config = family.config(**candidate.options)
+        num_labels, hidden = len(data.dataset.labels), int(shape["hidden_size"])
+        return int(family.size_bytes(config, num_rows, num_labels, hidden)) + fixed
+
+    return size_bytes

@@ -1,0 +1,165 @@
+"""Stage `data`: read conversations and out-of-bounds prompts, look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.conversation import Conversation, Turn
+from edgedistill.core.errors import SpecError
+from edgedistill.core.files import read_json, sha256_of, write_json
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.data.conversation_report import ConversationReport, report_on
+from edgedistill.data.conversations import ConversationColumns, read_conversations
+from edgedistill.data.reading import read_examples
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.store import StageResult
+
+SPLITS = ("train", "validation", "test")
+QUARANTINE = "quarantine-{split}.jsonl"
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """The rows of a task by split; `outside`: prompts that must be refused, by split; `schema`:
+    the JSON Schema of every answer, if there is one."""
+
+    train: tuple[Conversation, ...]
+    validation: tuple[Conversation, ...]
+    test: tuple[Conversation, ...]
+    outside: Mapping[str, tuple[str, ...]]
+    schema: Mapping[str, Any] | None
+
+    def split(self, name: str) -> tuple[Conversation, ...]:
+        """The rows of train, validation or test."""
+        rows: tuple[Conversation, ...] = getattr(self, name)
+        return rows
+
+
+@dataclass(frozen=True)
+class PreparedConversations:
+    """The rows, what was found in them, and the stage that made them."""
+
+    rows: Conversations
+    findings: tuple[tuple[str, str], ...]
+    stage: StageResult
+
+
+def prepare_conversations(context: Context[GenerationSpec]) -> PreparedConversations:
+    """Read the task's rows once; a second run finds them."""
+    spec = context.spec
+    inputs = {
+        "data": spec.data.model_dump(mode="json"),
+        "outside": spec.boundary.out_of_bounds.model_dump(mode="json"),
+        "schema": spec.output.schema_file,
+        "files": {
+            str(path): sha256_of(path)
+            for path in task_files(context.root, spec)
+            if path.is_file()
+        },
+    }
+
+    def compute(folder: Path) -> None:
+        rows, report = load_conversations(spec, context.root, quarantine=folder)
+        write_json(folder / "conversations.json", _as_json(rows))
+        write_json(folder / "report.json", report.as_json())
+        write_json(folder / "findings.json", [list(finding) for finding in report.findings()])
+
+    stage = context.store.stage(
+        "data", inputs, compute, rooms=("data", "core/conversation", "pipeline/generation/dataset")
+    )
+    return PreparedConversations(
+        _from_json(read_json(stage.folder / "conversations.json")),
+        tuple((s, text) for s, text in read_json(stage.folder / "findings.json")),
+        stage,
+    )
+
+
+def load_conversations(
+    spec: GenerationSpec, root: Path, *, quarantine: Path
+) -> tuple[Conversations, ConversationReport]:
+    """Every row that a task names.
+
+    Args:
+        quarantine: folder for malformed rows, if the task asks for one.
+
+    Raises:
+        DataError: files or rows are wrong. SpecError: the schema is.
+    """
+    columns = ConversationColumns(
+        prompt=spec.data.prompt_column, response=spec.data.response_column
+    )
+    aside = spec.data.on_malformed == "quarantine"
+    splits = {
+        split: read_conversations(
+            root / str(getattr(spec.data.files, split)),
+            columns,
+            quarantine=quarantine / QUARANTINE.format(split=split) if aside else None,
+        )
+        for split in SPLITS
+    }
+    outside = {
+        split: tuple(
+            example.text
+            for example in read_examples(
+                root / name, text_column=spec.data.prompt_column, label_column=None
+            )
+        )
+        for split in SPLITS
+        if (name := getattr(spec.boundary.out_of_bounds, split)) is not None
+    }
+    rows = Conversations(**splits, outside=outside, schema=read_schema(spec, root))
+    return rows, report_on(splits)
+
+
+def read_schema(spec: GenerationSpec, root: Path) -> Mapping[str, Any] | None:
+    """The JSON Schema that the task names, checked; None where it names none."""
+    if spec.output.schema_file is None:
+        return None
+    import jsonschema
+
+    path = root / spec.output.schema_file
+    try:
+        schema = read_json(path)
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except (OSError, ValueError, jsonschema.SchemaError) as error:
+        raise SpecError(
+            f"output.schema_file is no JSON Schema: {str(error).splitlines()[0]}",
+            where=str(path),
+            fix="a JSON Schema (draft 2020-12) of type object",
+        ) from error
+    if not isinstance(schema, dict):
+        raise SpecError("the schema is no object", where=str(path))
+    return schema
+
+
+def task_files(root: Path, spec: GenerationSpec) -> list[Path]:
+    """Every data file that a task names."""
+    files, bounds = spec.data.files, spec.boundary.out_of_bounds
+    names = [files.train, files.validation, files.test, spec.output.schema_file]
+    names += [bounds.train, bounds.validation, bounds.test]
+    return [root / name for name in names if name is not None]
+
+
+def _as_json(rows: Conversations) -> dict[str, Any]:
+    return {
+        **{split: [asdict(row) for row in rows.split(split)] for split in SPLITS},
+        "outside": rows.outside,
+        "schema": rows.schema,
+    }
+
+
+def _from_json(value: Mapping[str, Any]) -> Conversations:
+    def conversations(entries: list[dict[str, Any]]) -> tuple[Conversation, ...]:
+        return tuple(
+            Conversation(e["id"], tuple(Turn(**turn) for turn in e["turns"]), e["metadata"])
+            for e in entries
+        )
+
+    return Conversations(
+        **{split: conversations(value[split]) for split in SPLITS},
+        outside={split: tuple(prompts) for split, prompts in value["outside"].items()},
+        schema=value["schema"],
+    )

@@ -1,0 +1,1 @@
+"""Generation on a device: prompts framed as in training, a boundary, a checked answer."""

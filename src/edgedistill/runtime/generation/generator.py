@@ -1,0 +1,186 @@
+"""The runner of generation bundles: prompts in, checked texts or abstentions out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.errors import BundleError
+from edgedistill.runtime.generation.answer import GeneratedText, abstention
+from edgedistill.runtime.generation.boundary import TextBoundary
+from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
+from edgedistill.runtime.generation.settings import GenerationSettings
+from edgedistill.runtime.generation.written import fault
+from edgedistill.runtime.input_check import InputCheck
+from edgedistill.runtime.manifest import LANGUAGE_MODEL, TOKENIZER, Manifest
+from edgedistill.runtime.tokenizer import Tokenizer
+
+Turns = Sequence[tuple[str, str]]
+
+
+class Generator:
+    """A bundle, ready to answer prompts. Safe to call from several threads.
+
+    Args:
+        manifest: limits of the input, settings of generation.
+        session, tokenizer, boundary: of the same bundle.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        session: LlamaCppSession,
+        tokenizer: Tokenizer,
+        boundary: TextBoundary,
+    ) -> None:
+        self.manifest = manifest
+        self.session = session
+        self.tokenizer = tokenizer
+        self.boundary = boundary
+        self.settings = GenerationSettings.from_json(manifest.generation)
+        self._check = InputCheck(manifest.input, num_special=0)
+
+    @classmethod
+    def from_files(
+        cls, manifest: Manifest, files: Mapping[str, bytes], *, threads: int | None = None
+    ) -> Generator:
+        """Build from the contents of a bundle's files; raises BundleError where they misfit."""
+        settings = GenerationSettings.from_json(manifest.generation)
+        # llama.cpp reads a path. What it reads is what was hashed, not what lies there later.
+        with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+            path = Path(folder) / LANGUAGE_MODEL
+            path.write_bytes(files[LANGUAGE_MODEL])
+            session = LlamaCppSession(
+                path, threads=threads or manifest.threads, context=settings.context
+            )
+        tokenizer = Tokenizer(files[TOKENIZER], literal=True)
+        return cls(manifest, session, tokenizer, TextBoundary.from_files(files))
+
+    def predict(self, texts: Sequence[Any]) -> list[GeneratedText]:
+        """One greedy answer for each prompt, in order.
+
+        Whatever an input is, it gets an answer or an abstention with a reason, never an exception.
+
+        Raises:
+            TypeError: `texts` is one text instead of a sequence of texts.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise TypeError("predict takes a list of texts: predict([text])")
+        return [self._predict_one(text) for text in texts]
+
+    def answer(
+        self,
+        turns: Turns,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> GeneratedText:
+        """The answer to a conversation of (role, content) turns that ends with the user's.
+
+        Args:
+            temperature: 0 is greedy.
+            stop: texts that end the answer where they begin.
+            on_text: is given the answer piece by piece as it is written, before it is checked.
+        """
+        refused = self._check.refusal(turns[-1][1])
+        if refused is not None:
+            return abstention(refused.reason or "wrong_type", refused.detail)
+        ids = self.prompt_ids(turns)
+        limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
+        refused_here = self._prompt_refusal(turns[-1][1], len(ids), limit)
+        if refused_here is not None:
+            return refused_here
+        score = self.boundary.prompt_score(self.tokenizer.encode(turns[-1][1]))
+        if score is not None and not score <= self.boundary.threshold:
+            return self._out_of_bounds(score, len(ids), 0)
+        completion = self.complete(
+            ids, limit, temperature=temperature, seed=seed, stop=stop, on_text=on_text
+        )
+        return self._judged(completion, score, limit)
+
+    def prompt_ids(self, turns: Turns) -> list[int]:
+        """Token ids of a conversation, up to where the answer begins."""
+        return self.settings.prompt_ids(turns, self.tokenizer.encode)
+
+    def complete(
+        self, ids: Sequence[int], max_new_tokens: int, **options: Any
+    ) -> Completion:
+        """What the model writes after token ids, by the schema of the task, without checks."""
+        schema = self.settings.schema
+        return self.session.generate(
+            ids,
+            max_new_tokens=max_new_tokens,
+            json_schema=dict(schema) if schema is not None else None,
+            **options,
+        )
+
+    def golden_row(self, text: str) -> dict[str, Any]:
+        """A golden example: text, answer (None if abstained), reason (None if answered)."""
+        found = self._predict_one(text)
+        return {"text": text, "answer": found.text, "reason": found.reason}
+
+    def golden_difference(self, row: Mapping[str, Any]) -> float:
+        """0: a generated text is compared as a whole."""
+        return 0.0
+
+    def network_calls(self, texts: Sequence[str]) -> tuple[Callable[[Any], object], list[Any]]:
+        """The model from token ids to text, for timing without tokenizer and checks."""
+        limit = self.settings.max_new_tokens
+        prompts = [self.prompt_ids([("user", text)]) for text in texts]
+        return lambda ids: self.complete(ids, limit), prompts
+
+    def _predict_one(self, text: Any) -> GeneratedText:
+        return self.answer([("user", text)])
+
+    def _prompt_refusal(self, text: str, num_tokens: int, limit: int) -> GeneratedText | None:
+        most = self.manifest.input.max_tokens
+        num_text = len(self.tokenizer.encode(text))
+        if num_text > most:
+            return abstention("too_long", f"{num_text} tokens, at most {most}")
+        if num_tokens + limit > self.settings.context:
+            return abstention(
+                "too_long",
+                f"{num_tokens} tokens and an answer of {limit} do not fit into the "
+                f"{self.settings.context} that the model holds",
+            )
+        return None
+
+    def _judged(
+        self, completion: Completion, score: float | None, limit: int
+    ) -> GeneratedText:
+        numbers = {"num_prompt": completion.num_prompt, "num_new": completion.num_new}
+        wrong = fault(
+            completion.text,
+            completion.num_new,
+            finished=completion.finish == "stop",
+            max_new_tokens=limit,
+            schema=self.settings.schema,
+        )
+        score = completion.doubt if score is None else score
+        if wrong is not None:
+            return abstention(*wrong, score, **numbers)
+        # Written so that a score that is not a number abstains too.
+        if not score <= self.boundary.threshold:
+            return self._out_of_bounds(score, completion.num_prompt, completion.num_new)
+        return GeneratedText(completion.text, False, None, "", score, **{
+            "num_prompt_tokens": completion.num_prompt, "num_new_tokens": completion.num_new,
+        })  # fmt: skip
+
+    def _out_of_bounds(self, score: float, num_prompt: int, num_new: int) -> GeneratedText:
+        detail = f"score {score:.4g}, at most {self.boundary.threshold:.4g} is in bounds"
+        return abstention("out_of_bounds", detail, score, num_prompt=num_prompt, num_new=num_new)
+
+
+def require_vocabulary(tokenizer: Tokenizer, num_embeddings: int) -> None:
+    """Raise BundleError where the tokenizer has ids that the model has no embedding for."""
+    if tokenizer.num_tokens > num_embeddings:
+        raise BundleError(
+            f"the tokenizer has {tokenizer.num_tokens} tokens, the model {num_embeddings}",
+            where=TOKENIZER,
+            fix="make the bundle again",
+        )

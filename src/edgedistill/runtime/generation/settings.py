@@ -1,0 +1,95 @@
+"""What a generation bundle needs beside its files; it stands in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgedistill.core.errors import BundleError
+from edgedistill.runtime.manifest import MANIFEST
+
+ROLES = ("system", "user", "assistant")
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Token ids before and after what a role says."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How a conversation becomes token ids, and what an answer must be.
+
+    The ids are those of training: content is encoded by itself, so that no text can pose as a
+    mark of the template.
+
+    Args:
+        frames: of each role.
+        start: ids before everything.
+        answer: ids that begin the assistant's turn.
+        end: ids that end an answer.
+        context: tokens of prompt and answer together that the model can hold.
+        max_new_tokens: longest answer.
+        schema: JSON Schema that every answer meets; None: any text.
+    """
+
+    frames: Mapping[str, Frame]
+    start: tuple[int, ...]
+    answer: tuple[int, ...]
+    end: tuple[int, ...]
+    context: int
+    max_new_tokens: int
+    schema: Mapping[str, Any] | None = None
+
+    def prompt_ids(self, turns: Sequence[tuple[str, str]], encode: Encode) -> list[int]:
+        """Ids of (role, content) turns, up to where the answer begins."""
+        ids = list(self.start)
+        for role, content in turns:
+            frame = self.frames[role]
+            ids += [*frame.before, *encode(content), *frame.after]
+        return [*ids, *self.answer]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> GenerationSettings:
+        """What `as_json` wrote; raises BundleError where it is malformed."""
+        try:
+            settings = cls(
+                frames={
+                    role: Frame(_ids(frame["before"]), _ids(frame["after"]))
+                    for role, frame in values["frames"].items()
+                },
+                start=_ids(values["start"]),
+                answer=_ids(values["answer"]),
+                end=_ids(values["end"]),
+                context=int(values["context"]),
+                max_new_tokens=int(values["max_new_tokens"]),
+                schema=values.get("schema"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _malformed(f"{type(error).__name__} {error}") from error
+        if "user" not in settings.frames or not settings.frames.keys() <= set(ROLES):
+            raise _malformed(f"frames for {sorted(settings.frames)}")
+        if not 0 < settings.max_new_tokens < settings.context or not settings.end:
+            raise _malformed("context, max_new_tokens or end are out of range")
+        return settings
+
+
+def _ids(values: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _malformed(detail: str) -> BundleError:
+    return BundleError(
+        f"the settings of generation are malformed: {detail}",
+        where=MANIFEST,
+        fix="make the bundle again",
+    )
