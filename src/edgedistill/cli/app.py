@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgedistill.cli import device, factory
+from edgedistill.cli import data, device, factory
 from edgedistill.core.errors import EXIT_CODES, EdgeDistillError
 
 DEBUG_VARIABLE = "EDGEDISTILL_DEBUG"
@@ -56,6 +56,7 @@ def _options(
 
 factory.register(app)
 device.register(app)
+data.register(app)
 
 
 def main() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edgedistill.core.artefacts import Example
 from edgedistill.core.errors import DataError
+from edgedistill.data.fields import UnusableRowError, id_field, note_id, text_field
 from edgedistill.data.malformed import MalformedRow, MalformedRows
 from edgedistill.data.parquet_rows import parquet_rows
 from edgedistill.data.text_rows import Row, delimited_rows, jsonl_rows
@@ -34,6 +36,13 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         return tuple(dict.fromkeys(n for n in (self.text, self.label, self.id) if n is not None))
+
+
+class NamedColumns(Protocol):
+    """The columns that are read where a file keeps them apart (Parquet)."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
 
 def read_examples(
@@ -103,7 +112,7 @@ def refuse_quarantine_in(quarantine: Path | None, sources: Iterable[Path]) -> No
                 )
 
 
-def file_rows(path: Path, columns: Columns) -> Iterator[Row | MalformedRow]:
+def file_rows(path: Path, columns: NamedColumns) -> Iterator[Row | MalformedRow]:
     """Raw rows of a file, by the form that its suffix names."""
     try:
         match path.suffix.lower():
@@ -146,8 +155,8 @@ def examples_of(
         try:
             example = _example(row, columns, id_prefix)
             if columns.id is not None:
-                _note_id(example.id, row.line, lines_by_id)
-        except _UnusableRowError as error:
+                note_id(example.id, row.line, lines_by_id)
+        except UnusableRowError as error:
             malformed.add(MalformedRow(file, row.line, str(error), row.content))
         else:
             examples.append(example)
@@ -160,57 +169,15 @@ def examples_of(
     return tuple(examples)
 
 
-class _UnusableRowError(ValueError):
-    """Why a row cannot be an example."""
-
-
 def _example(row: Row, columns: Columns, id_prefix: str) -> Example:
-    text = _text_field(row.fields, columns.text)
-    label = None if columns.label is None else _text_field(row.fields, columns.label)
+    text = text_field(row.fields, columns.text)
+    label = None if columns.label is None else text_field(row.fields, columns.label)
     group = row.fields.get(columns.group) if columns.group else None
     if isinstance(group, str) and group.strip():
         label = group
     if columns.id is None:
         return Example(f"{id_prefix}:{row.line}", text, label)
-    return Example(_id_field(row.fields, columns.id), text, label)
-
-
-def _text_field(fields: Mapping[str, object], column: str) -> str:
-    value = fields.get(column)
-    if isinstance(value, str):
-        if not value.strip():
-            raise _UnusableRowError(f"{column!r} is empty")
-        if not _encodable(value):
-            raise _UnusableRowError(f"{column!r} holds half a surrogate pair, which no text may")
-        return value
-    if column not in fields:
-        raise _UnusableRowError(f"no {column!r}")
-    if value is None:
-        raise _UnusableRowError(f"{column!r} is null")
-    shown = str(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
-    raise _UnusableRowError(f"{column!r} is not a text, but {type(value).__name__} {shown}")
-
-
-def _id_field(fields: Mapping[str, object], column: str) -> str:
-    value = fields.get(column)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _text_field(fields, column)
-
-
-def _note_id(identity: str, line: int, lines_by_id: dict[str, int]) -> None:
-    first = lines_by_id.setdefault(identity, line)
-    if first != line:
-        raise _UnusableRowError(f"duplicate id {identity[:60]!r}, first on line {first}")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return Example(id_field(row.fields, columns.id), text, label)
 
 
 def _missing_column(name: str, columns: Columns, keys: list[str], file: str) -> DataError:

@@ -1,0 +1,1 @@
+"""Generation: conversation -> text, written by a small causal language model."""
