@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -48,14 +48,41 @@ class Batch:
     signals: Mapping[Signal, torch.Tensor] = field(default_factory=dict)
 
 
-class Step(Protocol):
+GivenBatch = TypeVar("GivenBatch", covariant=True)
+TakenBatch = TypeVar("TakenBatch", contravariant=True)
+
+
+class TrainingData(Protocol[GivenBatch]):
+    """What the one loop draws its batches from; they follow from (seed, epoch) alone.
+
+    `batch_size` counts what the data counts: texts, or tokens of sequences.
+    """
+
+    def require(self, needs: frozenset[Signal]) -> None:
+        """Raise MissingSignal unless every needed signal is here."""
+        ...
+
+    def num_batches(self, batch_size: int, seed: int, epoch: int) -> int:
+        """How many batches `batches` gives for the same arguments."""
+        ...
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, device: torch.device
+    ) -> Iterator[GivenBatch]: ...
+
+
+class TrainingStep(Protocol[TakenBatch]):
     """One training method under the one loop: returns its loss terms; their sum is minimised."""
 
     needs: ClassVar[frozenset[Signal]]
 
     def __call__(
-        self, model: nn.Module, batch: Batch, *, rng: torch.Generator
+        self, model: nn.Module, batch: TakenBatch, *, rng: torch.Generator
     ) -> Mapping[str, torch.Tensor]: ...
+
+
+#: A method for classifiers.
+Step: TypeAlias = TrainingStep[Batch]
 
 
 class Exporter(Protocol):

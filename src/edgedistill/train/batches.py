@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,26 @@ class TrainingSet:
             elif need not in self.signals:
                 raise MissingSignal(f"this method needs the teacher's {need}, which are not here")
 
+    def num_batches(self, batch_size: int, seed: int, epoch: int) -> int:
+        """Batches an epoch, the same in every one."""
+        return math.ceil(len(self) / batch_size)
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """The batches of one epoch on `device`."""
+        for rows in epoch_order(self.texts.lengths, batch_size, seed, epoch):
+            ids, mask = self.texts.padded(rows, self.pad_id)
+            yield Batch(
+                torch.from_numpy(ids).to(device),
+                torch.from_numpy(mask).to(device),
+                torch.from_numpy(self.labels[rows]).to(device),
+                {
+                    name: torch.from_numpy(np.asarray(values[rows], dtype=np.float32)).to(device)
+                    for name, values in self.signals.items()
+                },
+            )
+
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Row numbers of each batch: every row once, batches of like length, order shuffled."""
@@ -52,20 +73,3 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> 
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def epoch_batches(
-    data: TrainingSet, batch_size: int, seed: int, epoch: int, device: torch.device
-) -> Iterator[Batch]:
-    """The batches of one epoch on `device`."""
-    for rows in epoch_order(data.texts.lengths, batch_size, seed, epoch):
-        ids, mask = data.texts.padded(rows, data.pad_id)
-        yield Batch(
-            torch.from_numpy(ids).to(device),
-            torch.from_numpy(mask).to(device),
-            torch.from_numpy(data.labels[rows]).to(device),
-            {
-                name: torch.from_numpy(np.asarray(values[rows], dtype=np.float32)).to(device)
-                for name, values in data.signals.items()
-            },
-        )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -15,17 +16,21 @@ from torch import nn
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.events import Event, Listener
-from edgedistill.core.protocols import Step
-from edgedistill.train.batches import TrainingSet, epoch_batches
+from edgedistill.core.protocols import TrainingData, TrainingStep
 from edgedistill.train.checkpoint import load_checkpoint, save_checkpoint
+from edgedistill.train.spikes import Spike, SpikeGuard, SpikeWatch
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """Settings of the loop. `learning_rate` is the peak: linear warm-up, then cosine to zero.
 
-    `embedding_rate`: the peak for embedding tables, where it differs. `patience`: epochs
-    without a better score before training stops.
+    `batch_size`: texts of a batch, or its tokens where the data counts tokens. `embedding_rate`:
+    the peak for embedding tables, where it differs. `patience`: epochs without a better score
+    before training stops. `accumulation`: batches whose gradients are averaged for one update.
+    `spike`: what to do where the loss jumps; left out, only a loss that is not a number stops.
     """
 
     num_epochs: int
@@ -38,22 +43,25 @@ class LoopConfig:
     max_grad_norm: float = 1.0
     precision: str = "fp32"
     seed: int = 0
+    accumulation: int = 1
+    spike: SpikeGuard | None = None
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training did: one entry of `history` an epoch."""
+    """What training did: one entry of `history` an epoch; `spikes`: where it was set back."""
 
     best_score: float
     best_epoch: int
     history: tuple[dict[str, float], ...]
     seconds: float
+    spikes: tuple[Spike, ...] = ()
 
 
 def train(
     model: nn.Module,
-    step: Step,
-    data: TrainingSet,
+    step: TrainingStep[B],
+    data: TrainingData[B],
     *,
     score: Callable[[nn.Module], float],
     config: LoopConfig,
@@ -71,7 +79,8 @@ def train(
         checkpoints: folder for the state between epochs.
 
     Raises:
-        ModelError: the loss is not a number.
+        ModelError: the loss is not a number; with `config.spike`, it still jumps after as many
+            rollbacks as the guard allows.
     """
     data.require(step.needs)
     accelerator = Accelerator()
@@ -84,14 +93,14 @@ def train(
     if resumed := load_checkpoint(checkpoints, model=bare, optimizer=optimizer.optimizer):
         state = _State(resumed[0], **resumed[1])
         listener(Event(stage, "note", f"continues after epoch {state.epoch}"))
-    steps_an_epoch = math.ceil(len(data) / config.batch_size)
+    watch = SpikeWatch(config.spike, bare, optimizer.optimizer, state.spikes)
     while state.epoch < config.num_epochs and state.waited < config.patience:
         started = time.monotonic()
         losses = _epoch(
-            model, step, data, optimizer, accelerator, config, state, steps_an_epoch, stage,
-            listener,
+            model, step, data, optimizer, accelerator, config, state, watch, stage, listener,
         )  # fmt: skip
         value = score(bare)
+        state.spikes = watch.progress()
         state.record(value, losses, time.monotonic() - started, bare)
         save_checkpoint(
             checkpoints, model=bare, optimizer=optimizer.optimizer, best=state.best,
@@ -109,7 +118,9 @@ def train(
     bare.load_state_dict(state.best)
     bare.eval()
     seconds = sum(entry["seconds"] for entry in state.history)
-    return TrainingResult(state.best_score, state.best_epoch, tuple(state.history), seconds)
+    return TrainingResult(
+        state.best_score, state.best_epoch, tuple(state.history), seconds, watch.spikes
+    )
 
 
 class _State:
@@ -122,10 +133,12 @@ class _State:
         best_score: float = -math.inf,
         best_epoch: int = 0,
         history: list[dict[str, float]] | None = None,
+        spikes: dict[str, Any] | None = None,
     ) -> None:
         self.best, self.epoch = best, epoch
         self.best_score, self.best_epoch = best_score, best_epoch
         self.history = history or []
+        self.spikes = spikes
 
     @property
     def waited(self) -> int:
@@ -143,7 +156,8 @@ class _State:
         )
 
     def progress(self) -> dict[str, Any]:
-        return {
+        guarded = {} if self.spikes is None else {"spikes": self.spikes}
+        return guarded | {
             "epoch": self.epoch,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
@@ -153,47 +167,77 @@ class _State:
 
 def _epoch(
     model: nn.Module,
-    step: Step,
-    data: TrainingSet,
+    step: TrainingStep[B],
+    data: TrainingData[B],
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     config: LoopConfig,
     state: _State,
-    steps_an_epoch: int,
+    watch: SpikeWatch,
     stage: str,
     listener: Listener,
 ) -> dict[str, float]:
     """One pass over the data; returns the mean of each loss term."""
     torch.manual_seed(config.seed * 1_000_003 + state.epoch)
     rng = torch.Generator().manual_seed(config.seed * 1_000_003 + state.epoch)
-    device = accelerator.device
     totals: dict[str, torch.Tensor] = {}
+    seen = counted = 0
     model.train()
     told = time.monotonic()
-    batches = epoch_batches(data, config.batch_size, config.seed, state.epoch, device)
-    for index, batch in enumerate(batches):
-        done = (state.epoch * steps_an_epoch + index + 1) / (config.num_epochs * steps_an_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(done, config.warmup)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-            terms = step(model, batch, rng=rng)
-        loss = torch.stack(list(terms.values())).sum()
-        accelerator.backward(loss)
+    draw = (config.batch_size, config.seed, state.epoch)
+    num_batches = data.num_batches(*draw)
+    watch.begin(state.epoch + 1, state.best)
+    for group in _groups(data.batches(*draw, accelerator.device), config.accumulation):
+        seen += len(group)
+        done = (state.epoch * num_batches + seen) / (config.num_epochs * num_batches)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = parameters["peak"] * _schedule(done, config.warmup) * watch.rate
+        terms = _gradients(model, step, group, accelerator, config, rng)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        if watch.rolled_back(terms, norm, seen, stage, listener):
+            continue
         if norm is not None and not torch.isfinite(norm):
             raise ModelError(
-                f"the loss of epoch {state.epoch + 1}, step {index + 1} is not a number",
+                f"the loss of epoch {state.epoch + 1}, step {seen} is not a number",
                 where=stage,
                 fix="lower the learning rate, or use precision fp32",
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        counted += len(group)
         for name, term in terms.items():
-            totals[name] = totals.get(name, torch.zeros(())) + term.detach().cpu()
+            totals[name] = totals.get(name, torch.zeros(())) + term.cpu()
         if time.monotonic() - told > 2.0:
             told = time.monotonic()
             listener(Event(stage, "progress", f"epoch {state.epoch + 1}", done))
-    return {name: float(total) / steps_an_epoch for name, total in totals.items()}
+    return {name: float(total) / counted for name, total in totals.items()}
+
+
+def _groups(batches: Iterator[B], size: int) -> Iterator[list[B]]:
+    """The batches of each update."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def _gradients(
+    model: nn.Module,
+    step: TrainingStep[B],
+    group: list[B],
+    accelerator: Accelerator,
+    config: LoopConfig,
+    rng: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Leave the mean gradient of the group's batches; returns the sum of each loss term."""
+    sums: dict[str, torch.Tensor] = {}
+    bf16, kind = config.precision == "bf16", accelerator.device.type
+    for batch in group:
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
+            terms = step(model, batch, rng=rng)
+        loss = torch.stack(list(terms.values())).sum()
+        accelerator.backward(loss if len(group) == 1 else loss / len(group))
+        for name, term in terms.items():
+            sums[name] = sums[name] + term.detach() if name in sums else term.detach()
+    return sums
 
 
 def _schedule(done: float, warmup: float) -> float:
