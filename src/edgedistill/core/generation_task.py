@@ -114,8 +114,8 @@ class LanguageTraining(Section):
 class LanguageTeacher(Section):
     """The big model."""
 
-    source: str = "new"
-    """`new`: trained here from nothing; `folder:PATH`: a Llama model as transformers saves it."""
+    source: Literal["new"] = "new"
+    """`new`: a Llama that is trained here from nothing."""
     vocabulary_size: Annotated[int, Field(ge=300, le=65_536)] = 4096
     """Tokens of the vocabulary that a new teacher gets, learned from the training rows."""
     shape: LanguageModelShape = LanguageModelShape()
@@ -141,7 +141,7 @@ class TokenDistillation(Section):
     """How the student learns from the teacher's distribution over the next token."""
 
     divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl"] = "forward_kl"
-    """What is minimised; offline teachers allow `forward_kl` only."""
+    """What is minimised."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Softening of both distributions."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -186,8 +186,8 @@ class GenerationSpec(Section):
     output: GenerationOutput = GenerationOutput()
     boundary: BoundarySpec = BoundarySpec()
     data: ConversationData
-    template: Literal["plain", "chatml", "llama3"] = "plain"
-    """How a conversation becomes one text for the model."""
+    template: Literal["plain"] = "plain"
+    """How a conversation becomes one text for the model; `plain` has one mark a turn."""
     teacher: LanguageTeacher = LanguageTeacher()
     student: LanguageStudent = LanguageStudent()
     distillation: TokenDistillation = TokenDistillation()

@@ -22,6 +22,9 @@ class Signal(StrEnum):
 
     LABELS = "labels"
     LOGITS = "logits"
+    TOP_IDS = "the likeliest tokens"
+    TOP_LOGPROBS = "their log-probabilities"
+    TOP_TAIL = "the mass of all other tokens"
 
 
 class ModelOutput(NamedTuple):

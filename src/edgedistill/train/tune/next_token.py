@@ -31,11 +31,23 @@ def learned_logits(model: nn.Module, batch: SequenceBatch) -> tuple[torch.Tensor
 
     The head, the largest product of a small model, is computed for those places alone.
 
+    Returns:
+        (logits [num_learned, vocabulary], targets int64 [num_learned]), in the order of
+        `batch.signals`.
+    """
+    causal: Any = model
+    hidden, targets = learned_states(model, batch)
+    return causal.get_output_embeddings()(hidden), targets
+
+
+def learned_states(model: nn.Module, batch: SequenceBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last hidden states where the next token is learned, and that token.
+
     Args:
         model: a causal language model of transformers, with adapters or without.
 
     Returns:
-        (logits [num_learned, vocabulary], targets int64 [num_learned]), rows one after the other,
+        (states [num_learned, hidden], targets int64 [num_learned]), rows one after the other,
         in the order of `batch.signals`.
     """
     causal: Any = model
@@ -45,8 +57,7 @@ def learned_logits(model: nn.Module, batch: SequenceBatch) -> tuple[torch.Tensor
     )  # fmt: skip
     targets = batch.labels[:, 1:]
     learned = targets != IGNORED
-    hidden = output.last_hidden_state[:, :-1][learned]
-    return causal.get_output_embeddings()(hidden), targets[learned]
+    return output.last_hidden_state[:, :-1][learned], targets[learned]
 
 
 @torch.inference_mode()

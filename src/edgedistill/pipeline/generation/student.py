@@ -1,0 +1,125 @@
+"""Stage `student`: a smaller Llama learns from the teacher, or (as control) from the rows alone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.files import read_json, write_json
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.generation.dataset import PreparedConversations
+from edgedistill.pipeline.generation.teacher import (
+    CHECKPOINTS,
+    TRAINING,
+    Teacher,
+    model_config,
+    run_training,
+    sequences,
+)
+from edgedistill.pipeline.generation.transfer import TransferSet
+from edgedistill.pipeline.store import StageResult
+
+ROOMS = ("train", "models/language", "tasks/generation", "pipeline/generation")
+#: Training rows on which the units of a teacher are ranked.
+NUM_CALIBRATION = 256
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every student of a run grows on."""
+
+    context: Context[GenerationSpec]
+    data: PreparedConversations
+    teacher: Teacher
+    transfer: TransferSet
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained student on disk, and the record of its training."""
+
+    stage: StageResult
+    training: dict[str, Any]
+
+    def load(self) -> Any:
+        """The model in evaluation mode."""
+        from edgedistill.models.language.llama import load_model
+
+        return load_model(self.stage.folder)
+
+
+def train_student(ground: Ground, *, distilled: bool = True) -> Student:
+    """The trained student; `distilled=False` trains the same network on the rows alone."""
+    spec = ground.context.spec
+    inputs = {
+        "transfer": ground.transfer.stage.fingerprint if distilled else None,
+        "teacher": ground.teacher.stage.fingerprint,
+        "student": spec.student.model_dump(mode="json", exclude={"weight_types"}),
+        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        "seed": spec.seed,
+    }
+    name = "student" if distilled else "control"
+
+    def compute(folder: Path) -> None:
+        from edgedistill.models.language.llama import save_model
+
+        model = _new(ground)
+        step, rows = _method(ground) if distilled else _control_method(ground)
+        record = run_training(
+            ground.context, model, step, rows, ground.teacher.encoder, ground.data,
+            spec.student.training, ground.teacher.tokenizer.pad, folder, name,
+        )  # fmt: skip
+        save_model(model, folder)
+        shutil.rmtree(folder / CHECKPOINTS)
+        write_json(folder / TRAINING, record)
+
+    stage = ground.context.store.stage(name, inputs, compute, rooms=ROOMS)
+    return Student(stage, read_json(stage.folder / TRAINING))
+
+
+def _new(ground: Ground) -> Any:
+    """The student before training: of random weights, or cut out of the teacher."""
+    from edgedistill.models.language.llama import build
+    from edgedistill.models.language.slicing import SliceConfig, slice_model
+
+    spec, teacher = ground.context.spec, ground.teacher
+    shape = spec.student.shape
+    if spec.student.initialise == "new":
+        return build(model_config(shape, spec), teacher.tokenizer, seed=spec.seed)
+    num_teacher = spec.teacher.shape.num_layers
+    layers = tuple((i + 1) * num_teacher // shape.num_layers - 1 for i in range(shape.num_layers))
+    rows = ground.data.rows.train[:NUM_CALIBRATION]
+    return slice_model(
+        teacher.load(),
+        SliceConfig(
+            layers=layers,
+            hidden_size=shape.hidden_size,
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            intermediate_size=shape.intermediate_size,
+        ),
+        [teacher.encoder.encode(row).ids.tolist() for row in rows],
+    )
+
+
+def _method(ground: Ground) -> tuple[Any, Any]:
+    from edgedistill.train.distill.next_token import OfflineNextToken
+    from edgedistill.train.distill.token_level import TokenLevelConfig
+
+    settings = ground.context.spec.distillation
+    config = TokenLevelConfig(
+        divergence=settings.divergence,
+        temperature=settings.temperature,
+        hard_weight=settings.hard_weight,
+    )
+    return OfflineNextToken(config), ground.transfer.rows
+
+
+def _control_method(ground: Ground) -> tuple[Any, Any]:
+    from edgedistill.train.tune.next_token import NextToken
+
+    teacher = ground.teacher
+    return NextToken(), sequences(teacher.encoder, ground.data.rows.train, teacher.tokenizer.pad)

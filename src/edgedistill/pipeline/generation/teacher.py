@@ -1,0 +1,169 @@
+"""Stage `teacher`: a Llama trained from nothing with a vocabulary of its own, or one as it is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.conversation import Conversation
+from edgedistill.core.files import read_json, write_json
+from edgedistill.core.generation_task import GenerationSpec, LanguageModelShape, LanguageTraining
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.generation.dataset import PreparedConversations
+from edgedistill.pipeline.store import StageResult
+from edgedistill.tasks.generation.encoding import ConversationEncoder
+from edgedistill.tasks.generation.templates import TEMPLATES
+
+TOKENIZER, TRAINING, CHECKPOINTS = "tokenizer.json", "training.json", "checkpoints"
+ROOMS = ("train", "models/language", "tasks/generation", "pipeline/generation/teacher")
+#: Marks around the prompt and its answer.
+FRAME_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher on disk, and the record of its training."""
+
+    stage: StageResult
+    training: dict[str, Any]
+    encoder: ConversationEncoder
+
+    @property
+    def folder(self) -> Path:
+        """Configuration, weights and tokenizer."""
+        return self.stage.folder
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The vocabulary that teacher and student share."""
+        from edgedistill.models.language.tokenizer import LanguageTokenizer
+
+        return LanguageTokenizer.load(self.folder / TOKENIZER)
+
+    def load(self) -> Any:
+        """The model in evaluation mode."""
+        from edgedistill.models.language.llama import load_model
+
+        return load_model(self.folder)
+
+
+def context_tokens(spec: GenerationSpec) -> int:
+    """Tokens of a prompt, its marks and its answer together."""
+    return spec.input.max_tokens + spec.output.max_new_tokens + FRAME_TOKENS
+
+
+def prepare_teacher(context: Context[GenerationSpec], data: PreparedConversations) -> Teacher:
+    """Train it on the training split, stop early on validation."""
+    spec = context.spec
+    inputs = {
+        "data": data.stage.fingerprint,
+        "settings": spec.teacher.model_dump(mode="json"),
+        "template": spec.template,
+        "context": context_tokens(spec),
+        "seed": spec.seed,
+    }
+
+    def compute(folder: Path) -> None:
+        from edgedistill.models.language.llama import build, save_model
+        from edgedistill.models.language.tokenizer import train_tokenizer
+
+        texts = [turn.content for row in data.rows.train for turn in row.turns]
+        tokenizer = train_tokenizer(texts, spec.teacher.vocabulary_size)
+        tokenizer.save(folder / TOKENIZER)
+        model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
+        encoder = encoder_of(folder, spec)
+        record = train_on_rows(
+            context, model, encoder, data, spec.teacher.training, tokenizer.pad, folder, "teacher"
+        )
+        save_model(model, folder)
+        shutil.rmtree(folder / CHECKPOINTS)
+        write_json(folder / TRAINING, record)
+
+    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
+    return Teacher(stage, read_json(stage.folder / TRAINING), encoder_of(stage.folder, spec))
+
+
+def encoder_of(folder: Path, spec: GenerationSpec) -> ConversationEncoder:
+    """How conversations become ids for the models of a folder."""
+    from tokenizers import Tokenizer
+
+    return ConversationEncoder(
+        Tokenizer.from_file(str(folder / TOKENIZER)),
+        TEMPLATES.load(spec.template),
+        max_tokens=context_tokens(spec),
+        learn_end=True,
+    )
+
+
+def model_config(shape: LanguageModelShape, spec: GenerationSpec) -> Any:
+    """The shape as the models' room knows it."""
+    from edgedistill.models.language.config import LanguageModelConfig
+
+    return LanguageModelConfig(**shape.model_dump(), max_positions=context_tokens(spec))
+
+
+def train_on_rows(
+    context: Context[GenerationSpec],
+    model: Any,
+    encoder: ConversationEncoder,
+    data: PreparedConversations,
+    training: LanguageTraining,
+    pad_id: int,
+    folder: Path,
+    stage: str,
+) -> dict[str, Any]:
+    """Train on the rows themselves, without a teacher; returns the record of it."""
+    from edgedistill.train.tune.next_token import NextToken
+
+    rows = sequences(encoder, data.rows.train, pad_id)
+    return run_training(
+        context, model, NextToken(), rows, encoder, data, training, pad_id, folder, stage
+    )
+
+
+def run_training(
+    context: Context[GenerationSpec],
+    model: Any,
+    step: Any,
+    rows: Any,
+    encoder: ConversationEncoder,
+    data: PreparedConversations,
+    training: LanguageTraining,
+    pad_id: int,
+    folder: Path,
+    stage: str,
+) -> dict[str, Any]:
+    """The one loop, scored by minus the validation loss, with a guard against loss spikes."""
+    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.spikes import SpikeGuard
+    from edgedistill.train.tune.next_token import mean_loss
+
+    validation = sequences(encoder, data.rows.validation, pad_id)
+    result = train(
+        model, step, rows,
+        score=lambda trained: -mean_loss(trained, validation),
+        config=LoopConfig(
+            num_epochs=training.num_epochs,
+            learning_rate=training.learning_rate,
+            batch_size=training.batch_tokens,
+            patience=training.patience,
+            precision=training.precision,
+            spike=SpikeGuard(),
+            seed=context.spec.seed,
+        ),
+        checkpoints=folder / CHECKPOINTS, stage=stage, listener=context.listener,
+    )  # fmt: skip
+    return asdict(result)
+
+
+def sequences(encoder: ConversationEncoder, rows: tuple[Conversation, ...], pad_id: int) -> Any:
+    """The rows as a set to learn from."""
+    from edgedistill.train.sequences import SequenceSet
+
+    encoded = [encoder.encode(row) for row in rows]
+    return SequenceSet.from_lists(
+        [row.ids.tolist() for row in encoded], [row.learned.tolist() for row in encoded], pad_id
+    )
