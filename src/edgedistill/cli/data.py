@@ -99,7 +99,7 @@ def _print(showing: Any, file: str, console: Console) -> None:
 
     in_colour = console.is_terminal and not console.no_color
     console.print(
-        f"{file}: {showing.num_rows:,} rows, {showing.num_hard:,} of them hard; "
+        f"{file}: rows: {showing.num_rows:,}, of them hard: {showing.num_hard:,}; "
         f"template: {showing.template}",
         soft_wrap=True,
     )

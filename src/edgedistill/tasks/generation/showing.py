@@ -116,11 +116,11 @@ def token_texts(tokenizer: tokenizers.Tokenizer, ids: list[int]) -> list[str]:
             begin = place - 1
             shown = tokenizer.decode(ids[begin:place], skip_special_tokens=False)
         whole = tokenizer.decode(ids[begin : place + 1], skip_special_tokens=False)
-        if not whole.startswith(shown):
+        if whole.endswith("\ufffd") and place + 1 < len(ids):  # a character in the making
+            texts.append("")
+        elif not whole.startswith(shown):
             texts.append(str(tokenizer.id_to_token(token_id)))
             shown = whole
-        elif whole.endswith("\ufffd") and place + 1 < len(ids):  # a character in the making
-            texts.append("")
         else:
             texts.append(whole[len(shown) :])
             shown = whole
