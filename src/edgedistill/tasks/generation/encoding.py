@@ -88,7 +88,7 @@ class ConversationEncoder:
         ids: list[int] = []
         learned: list[bool] = []
         for segment in segments:
-            own = self._markup(segment.text) if segment.is_markup else self._content(segment.text)
+            own = self.markup_ids(segment.text) if segment.is_markup else self._content(segment.text)
             ids += own
             mask = [segment.learned] * len(own)
             if self.learn_end and segment.ends_answer:
@@ -101,7 +101,8 @@ class ConversationEncoder:
             )
         return EncodedConversation(np.array(ids, dtype=np.int32), np.array(learned, dtype=np.bool_))
 
-    def _markup(self, text: str) -> list[int]:
+    def markup_ids(self, text: str) -> list[int]:
+        """Ids of a piece of the template, its marks as special tokens."""
         if text not in self._markup_ids:
             found = self.tokenizer.encode(text, add_special_tokens=False).ids
             self._markup_ids[text] = found

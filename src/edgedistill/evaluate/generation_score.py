@@ -1,0 +1,138 @@
+"""One figure for generated answers by the task's metric, and intervals of ratios and gains.
+
+An abstention (None) is an answer without a word: it counts as wrong, never as left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.core.artefacts import Interval
+from edgedistill.core.generation_task import Metric
+from edgedistill.evaluate.generation_metrics import exact_match, field_counts, parse_record
+from edgedistill.evaluate.text_overlap import bleu, chrf, rouge
+
+Answers = Sequence[str | None]
+Floats = NDArray[np.float64]
+#: Metrics of a whole corpus are computed anew for each resample.
+NUM_RESAMPLES = {"field_f1": 10_000, "exact_match": 10_000, "bleu": 500, "chrf": 500,
+                 "rouge_l": 200}  # fmt: skip
+
+
+def score(metric: Metric, answers: Answers, expected: Sequence[str]) -> float:
+    """The metric over all rows, 0 to 1.
+
+    Raises:
+        ValueError: unequal or empty sequences.
+    """
+    rows = np.arange(len(expected))
+    return float(_scorer(metric, answers, expected)(rows[None])[0])
+
+
+def retention(
+    metric: Metric,
+    teacher: Answers,
+    student: Answers,
+    expected: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Student's score over the teacher's on the same rows, by a paired bootstrap over rows.
+
+    Raises:
+        ValueError: a teacher that scores 0.
+    """
+    if score(metric, teacher, expected) == 0.0:
+        raise ValueError("the teacher scores 0: retention has no meaning")
+    return _paired(
+        metric, teacher, student, expected, lambda a, b: b / np.maximum(a, 1e-9), confidence, seed
+    )
+
+
+def gain(
+    metric: Metric,
+    reference: Answers,
+    candidate: Answers,
+    expected: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Candidate's score minus the reference's on the same rows, by a paired bootstrap."""
+    return _paired(
+        metric, reference, candidate, expected, lambda a, b: b - a, confidence, seed
+    )
+
+
+def interval(
+    metric: Metric, answers: Answers, expected: Sequence[str], *, confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:  # fmt: skip
+    """The score with its bootstrap interval over rows."""
+    return _paired(metric, answers, answers, expected, lambda _, b: b, confidence, seed)
+
+
+def _paired(
+    metric: Metric,
+    first: Answers,
+    second: Answers,
+    expected: Sequence[str],
+    statistic: Callable[[Floats, Floats], Floats],
+    confidence: float,
+    seed: int,
+) -> Interval:
+    """Percentile interval (Efron & Tibshirani 1993, ch. 13); both are resampled together."""
+    a, b = _scorer(metric, first, expected), _scorer(metric, second, expected)
+    num_rows, rng = len(expected), np.random.default_rng(seed)
+    rows = np.arange(num_rows)[None]
+    value = float(statistic(a(rows), b(rows))[0])
+    found = []
+    for start in range(0, NUM_RESAMPLES[metric], 500):
+        num = min(500, NUM_RESAMPLES[metric] - start)
+        drawn = rng.integers(num_rows, size=(num, num_rows))
+        found.append(statistic(a(drawn), b(drawn)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def _scorer(
+    metric: Metric, answers: Answers, expected: Sequence[str]
+) -> Callable[[NDArray[np.int64]], Floats]:
+    """A function from row numbers [num_samples, num_rows] to a score a sample."""
+    if len(answers) != len(expected) or not len(expected):
+        raise ValueError(f"{len(answers)} answers for {len(expected)} rows")
+    if metric == "field_f1":
+        return _field_f1(answers, expected)
+    if metric == "exact_match":
+        right = exact_match(list(answers), list(expected)).astype(float)
+        return lambda rows: right[rows].mean(axis=1)
+    return partial(_corpus, metric, ["" if a is None else a for a in answers], list(expected))
+
+
+def _field_f1(
+    answers: Answers, expected: Sequence[str]
+) -> Callable[[NDArray[np.int64]], Floats]:
+    counts = field_counts(
+        [None if a is None else parse_record(a) for a in answers],
+        [parse_record(text) for text in expected],
+    )
+    both = counts.num_predicted + counts.num_expected
+    return lambda rows: 2.0 * counts.num_right[rows].sum(1) / np.maximum(1, both[rows].sum(1))
+
+
+def _corpus(
+    metric: Metric, answers: Sequence[str], expected: Sequence[str], rows: NDArray[np.int64]
+) -> Floats:
+    def one(drawn: NDArray[np.int64]) -> float:
+        found, wanted = [answers[i] for i in drawn], [expected[i] for i in drawn]
+        if metric == "bleu":
+            return bleu(found, wanted)
+        return chrf(found, wanted) if metric == "chrf" else rouge(found, wanted).rouge_l
+
+    return np.array([one(drawn) for drawn in rows])

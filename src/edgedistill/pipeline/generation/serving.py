@@ -1,0 +1,79 @@
+"""Models asked as the bundle asks: the same file format, prompts, grammar and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.conversation import Conversation
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.pipeline.generation.student import Ground
+from edgedistill.pipeline.generation.teacher import context_tokens
+from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
+from edgedistill.runtime.generation.settings import Frame, GenerationSettings
+from edgedistill.runtime.generation.written import fault
+from edgedistill.tasks.generation.encoding import ConversationEncoder
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model wrote to some prompts; an answer is None where it is no answer."""
+
+    completions: tuple[Completion, ...]
+    answers: tuple[str | None, ...]
+
+    @property
+    def doubts(self) -> list[float]:
+        """Mean of -log p of each answer's tokens."""
+        return [completion.doubt for completion in self.completions]
+
+
+def generation_settings(
+    spec: GenerationSpec, encoder: ConversationEncoder, schema: Any
+) -> GenerationSettings:
+    """The template as ids, and the limits, as they stand in the bundle."""
+    template: Any = encoder.template
+    frames = {
+        role: Frame(*(tuple(encoder.markup_ids(text)) for text in getattr(template, role)))
+        for role in ROLES
+    }
+    return GenerationSettings(
+        frames=frames,
+        start=tuple(encoder.markup_ids(template.begin)),
+        answer=frames["assistant"].before,
+        end=frames["assistant"].after[:1],
+        context=context_tokens(spec),
+        max_new_tokens=spec.output.max_new_tokens,
+        schema=schema,
+    )
+
+
+def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
+    """Token ids of the rows' prompts."""
+    return [ground.teacher.encoder.encode_prompt(row.prompt).tolist() for row in rows]
+
+
+def ask(
+    ground: Ground, file: Path, prompts: Sequence[Sequence[int]], *, constrained: bool = True
+) -> Asked:
+    """Greedy answers of a GGUF file, by the task's schema unless not `constrained`."""
+    spec, schema = ground.context.spec, ground.data.rows.schema
+    limit = spec.output.max_new_tokens
+    grammar = dict(schema) if schema is not None and constrained else None
+    completions, answers = [], []
+    with LlamaCppSession(
+        file, threads=spec.requirements.threads, context=context_tokens(spec)
+    ) as session:
+        for ids in prompts:
+            found = session.generate(ids, max_new_tokens=limit, json_schema=grammar)
+            wrong = fault(
+                found.text, found.num_new, finished=found.finish == "stop",
+                max_new_tokens=limit, schema=schema,
+            )  # fmt: skip
+            completions.append(found)
+            answers.append(found.text if wrong is None else None)
+    return Asked(tuple(completions), tuple(answers))
