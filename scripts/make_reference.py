@@ -140,7 +140,13 @@ def _type(value: Schema) -> str:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
     if value["type"] == "array":
         return f"list of {_type(value['items'])}"
-    names = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping"}
+    names = {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "object": "mapping",
+        "boolean": "true or false",
+    }
     limits = [
         f"{sign} {_number(value[key])}"
         for key, sign in (

@@ -82,6 +82,8 @@ def _fine_tune(
     spec = context.spec
     torch.manual_seed(spec.seed)
     model = new_classifier(source, len(dataset.labels))
+    table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
+    table.weight.requires_grad_(spec.teacher.train_embeddings)
     texts = encoder.encode(dataset.texts("train"))
     result = train(
         model,

@@ -113,7 +113,8 @@ def _read_in_parts(
 ) -> np.ndarray:
     """The teacher's logits, float16 [n, classes]; each part is kept as soon as it is read.
 
-    Half precision: 10 bits of mantissa are finer than the teacher's own noise.
+    Half precision: 10 bits of mantissa are finer than the teacher's own noise. It reads them in
+    the arithmetic it was trained in; the splits, on which it is judged, always in fp32.
     """
     from edgedistill.models.inference import model_outputs
 
@@ -123,7 +124,9 @@ def _read_in_parts(
         file = folder / f"part-{start}.npy"
         if not file.exists():
             some = texts.part(start, min(start + PART, len(texts)))
-            logits, _ = model_outputs(model, some, pad_id=pad_id)
+            logits, _ = model_outputs(
+                model, some, pad_id=pad_id, precision=context.spec.teacher.precision
+            )
             stream = io.BytesIO()
             np.save(stream, np.clip(logits, -6e4, 6e4).astype(np.float16))
             write_bytes(file, stream.getvalue())
