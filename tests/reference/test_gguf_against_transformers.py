@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 
 pytest.importorskip("xllamacpp")
 
-STORIES = Path(os.environ.get("EDGEDISTILL_STORIES260K", "not-given"))
+STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K" / "hf"
 """Folder of the stories260K model in the format of `transformers` (1 MB, MIT)."""
 
 PROMPTS = ["", "Once upon a time", "Lily and Tim", "The big dog was", "One day, a little girl"]
@@ -54,7 +53,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> LlamaCppSession:
     return LlamaCppSession(file, context=small_llama.CONTEXT)
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="EDGEDISTILL_STORIES260K names no folder")
+@pytest.mark.skipif(not STORIES.is_dir(), reason="shared/models is not here")
 @pytest.mark.parametrize("kind", ["f32", "f16"])
 def test_stories_are_told_word_for_word(kind: str, tmp_path: Path) -> None:
     """Halves may part where the reference itself is all but undecided between two tokens."""
@@ -199,7 +198,7 @@ def test_the_named_pre_tokenizer_cuts_texts_alike(
     assert differing == []
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="EDGEDISTILL_STORIES260K names no folder")
+@pytest.mark.skipif(not STORIES.is_dir(), reason="shared/models is not here")
 def test_sentencepiece_cuts_plain_texts_alike(tmp_path: Path, socket_path: str) -> None:
     tokenizer = Tokenizer.from_file(str(STORIES / "tokenizer.json"))
     file = write_gguf(STORIES, tokenizer, to=tmp_path / "model.gguf", kind="f16")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.core.artefacts import Interval
+from edgedistill.core.errors import VerificationFailed
 from edgedistill.core.generation_task import Metric
 from edgedistill.evaluate.generation_metrics import exact_match, field_counts, parse_record
 from edgedistill.evaluate.text_overlap import bleu, chrf, rouge
@@ -45,10 +46,14 @@ def retention(
     """Student's score over the teacher's on the same rows, by a paired bootstrap over rows.
 
     Raises:
-        ValueError: a teacher that scores 0.
+        VerificationFailed: a teacher that scores 0.
     """
     if score(metric, teacher, expected) == 0.0:
-        raise ValueError("the teacher scores 0: retention has no meaning")
+        raise VerificationFailed(
+            "the teacher has no test row right: what a student keeps of that has no meaning",
+            where=f"metric {metric}",
+            fix="train the teacher longer, or give it more rows",
+        )
     return _paired(
         metric, teacher, student, expected, lambda a, b: b / np.maximum(a, 1e-9), confidence, seed
     )
@@ -64,9 +69,7 @@ def gain(
     seed: int = 0,
 ) -> Interval:
     """Candidate's score minus the reference's on the same rows, by a paired bootstrap."""
-    return _paired(
-        metric, reference, candidate, expected, lambda a, b: b - a, confidence, seed
-    )
+    return _paired(metric, reference, candidate, expected, lambda a, b: b - a, confidence, seed)
 
 
 def interval(
@@ -115,9 +118,7 @@ def _scorer(
     return partial(_corpus, metric, ["" if a is None else a for a in answers], list(expected))
 
 
-def _field_f1(
-    answers: Answers, expected: Sequence[str]
-) -> Callable[[NDArray[np.int64]], Floats]:
+def _field_f1(answers: Answers, expected: Sequence[str]) -> Callable[[NDArray[np.int64]], Floats]:
     counts = field_counts(
         [None if a is None else parse_record(a) for a in answers],
         [parse_record(text) for text in expected],

@@ -58,9 +58,7 @@ def fit_boundary(
         false_abstention_rate: share of in-bounds prompts that may be refused.
         arrays: of the bigram model.
     """
-    aurocs = {
-        kind: auroc(inside[kind], scores) for kind, scores in outside.items() if len(scores)
-    }
+    aurocs = {kind: auroc(inside[kind], scores) for kind, scores in outside.items() if len(scores)}
     kind: Kind = "surprisal"
     reason = "surprisal: no out-of-bounds examples given"
     if aurocs:

@@ -66,7 +66,7 @@ def rouge(
     """
     _require_pairs(predicted, expected)
     try:
-        from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+        from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
         raise MissingExtra("ROUGE", "train") from error
     parting = None if tokenizer == "latin" else _Parting(tokenizer == "char")

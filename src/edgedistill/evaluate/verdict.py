@@ -13,7 +13,6 @@ from edgedistill.evaluate.calibration import conformal_rank
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.intervals import rate_lower_bound, rate_upper_bound
 
-
 Requirements = ClassificationRequirements | GenerationRequirements
 
 

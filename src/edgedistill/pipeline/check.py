@@ -8,12 +8,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgedistill.core.errors import BudgetExceeded
+from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import Forecast, forecast
+from edgedistill.pipeline.generation.dataset import load_conversations
+from edgedistill.pipeline.generation.forecast import forecast_generation
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -21,7 +24,7 @@ from edgedistill.tasks.classification import TextEncoder
 class CheckResult:
     """A valid task, what its data looks like, what a run will take, and what is tight about it."""
 
-    spec: TaskSpec
+    spec: TaskSpec | GenerationSpec
     inspection: Any
     forecast: Forecast
     warnings: tuple[str, ...]
@@ -34,6 +37,8 @@ def check_task(path: Path) -> CheckResult:
         EdgeDistillError: of the family that fits, with the place and what would be right.
     """
     spec = load_task(path)
+    if isinstance(spec, GenerationSpec):
+        return check_generation(spec, path.parent)
     with TemporaryDirectory() as scratch:
         quarantine = Path(scratch) / "quarantine.jsonl"
         dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
@@ -45,6 +50,15 @@ def check_task(path: Path) -> CheckResult:
     tokens = encoder.encode(dataset.texts("train")).lengths.mean()
     expected = forecast(spec, source / "config.json", len(dataset.train), float(tokens))
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
+
+
+def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
+    """The same for a generation task."""
+    with TemporaryDirectory() as scratch:
+        rows, report = load_conversations(spec, root, quarantine=Path(scratch))
+    characters = sum(len(turn.content) for row in rows.train for turn in row.turns)
+    expected = forecast_generation(spec, characters, len(rows.test))
+    return CheckResult(spec, report, expected, tuple(_time_warnings(spec, expected)))
 
 
 def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
@@ -61,9 +75,14 @@ def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
             where="budget.memory_gb",
             fix="raise the budget, or choose a smaller teacher",
         )
+    return _time_warnings(spec, expected)
+
+
+def _time_warnings(spec: TaskSpec | GenerationSpec, expected: Forecast) -> list[str]:
     minutes = expected.total_s / 60
     if minutes > spec.budget.wall_time_minutes:
-        what = "the search will stop early" if spec.student.family == "auto" else "it may not do"
+        is_search = isinstance(spec, TaskSpec) and spec.student.family == "auto"
+        what = "the search will stop early" if is_search else "it may not do"
         return [
             f"about {minutes:.0f} minutes are forecast, the budget is "
             f"{spec.budget.wall_time_minutes:g}: {what}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def report_content(
 ) -> report.ReportContent:
     """Everything that the report of this run shows."""
     spec, dataset = made.ground.context.spec, made.ground.data.dataset
-    classifier = runner_of(bundle)
+    classifier = cast(Classifier, runner_of(bundle))
     return report.ReportContent(
         task=spec.name,
         description=spec.description,

@@ -12,7 +12,6 @@ from edgedistill.core.events import Listener
 from edgedistill.core.task import TaskSpec
 from edgedistill.pipeline.store import Store
 
-
 Spec = TypeVar("Spec", default=TaskSpec)
 
 

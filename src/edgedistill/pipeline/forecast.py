@@ -56,7 +56,7 @@ def forecast(spec: TaskSpec, config: Path, num_rows: int, tokens_a_text: float) 
     inner = int(shape.get("intermediate_size", 4 * hidden))
     weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
     table = int(shape.get("vocab_size", 30_000)) * hidden
-    rate = _matrix_rate() * EFFICIENCY
+    rate = matrix_rate() * EFFICIENCY
     forward = 2.0 * weights * tokens_a_text / rate  # seconds a text
     transfer = num_rows + spec.distillation.augmentation.num_texts
     # Frozen tables would not need it, but AdamW updates every row of a dense table.
@@ -79,7 +79,7 @@ def _student_cost(family: str) -> float:
     return sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
 
 
-def _matrix_rate() -> float:
+def matrix_rate() -> float:
     """Floating-point operations a second of an FP32 matrix product on this machine, at its best
     of a few: a neighbour's work must not make the forecast a hundred times longer."""
     size, best = 512, float("inf")

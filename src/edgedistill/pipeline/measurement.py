@@ -85,13 +85,14 @@ def measure(
         "peak_memory_bytes": peak_memory_bytes(bundle, texts[:64]),
     }))  # fmt: skip
     teacher_size = teacher_file.stat().st_size + len(teacher.encoder.packed)
+    batch_agreement = _batch_agreement(classifier, texts[:NUM_AGREEMENT])
     measurements = Measurements(
         retention=retention,
         size_bytes=size_bytes,
         latency_p95_ms=footprint.latency.p95_ms,
         latency_p95_upper_ms=distribution_free_upper(ours[0], 0.95, required.confidence),
         repeat_agreement=_repeat_agreement(classifier, texts, outputs),
-        batch_agreement=_batch_agreement(classifier, texts[:NUM_AGREEMENT]),
+        batch_agreement=batch_agreement,
         out_of_bounds_refused=outside_refused,
         false_abstention=FalseAbstention(fitted.conformal.rate, fitted.conformal.num_rows, refused),
     )
@@ -111,7 +112,7 @@ def measure(
         "guard_score": fitted.guard.kind,
         "passes": " + ".join(artefact.chosen.passes) or "none",
         "repeat_agreement": measurements.repeat_agreement.rate,
-        "batch_agreement": measurements.batch_agreement.rate,
+        "batch_agreement": batch_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
     }
     return Measured(

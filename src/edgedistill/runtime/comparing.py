@@ -114,9 +114,7 @@ def _caller(runner: Runner) -> Callable[[Any], object]:
     return lambda text: runner.predict([text])
 
 
-def _accuracy(
-    predictions: Sequence[Answer], labelled: Sequence[tuple[int, Any]]
-) -> float | None:
+def _accuracy(predictions: Sequence[Answer], labelled: Sequence[tuple[int, Any]]) -> float | None:
     if not labelled:
         return None
     return float(np.mean([predictions[i].answer == label for i, label in labelled]))

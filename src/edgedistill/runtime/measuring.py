@@ -125,9 +125,7 @@ def alternate_ms(
     return [np.array(taken) for taken in samples]
 
 
-def measure_speed(
-    runner: Runner, texts: Sequence[str], *, num_samples: int = 2000
-) -> Speed:
+def measure_speed(runner: Runner, texts: Sequence[str], *, num_samples: int = 2000) -> Speed:
     """Latency with and without tokenization, and throughput, on the CPUs this process may use.
 
     Args:

@@ -83,7 +83,9 @@ class Tokenizer:
     def _encode_whole(self, text: str) -> list[int]:
         # For one text the batch call without offsets is a fifth faster than `encode`, and it
         # stays on this thread, which a call with several texts does not.
-        ids: list[int] = self._encode_batch([text], add_special_tokens=self._add_special_tokens)[0].ids
+        ids: list[int] = self._encode_batch([text], add_special_tokens=self._add_special_tokens)[
+            0
+        ].ids
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:

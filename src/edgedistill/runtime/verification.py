@@ -125,5 +125,7 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
     except (ValueError, AttributeError) as error:
         raise BundleError(f"not JSON Lines: {error}", where=GOLDEN) from error
     raise BundleError(
-        "a row lacks text, reason, or its answer (label and logits)", where=GOLDEN, fix="make the bundle again"
+        "a row lacks text, reason, or its answer (label and logits)",
+        where=GOLDEN,
+        fix="make the bundle again",
     )

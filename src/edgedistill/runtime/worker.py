@@ -38,9 +38,7 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("num_samples"):
         from edgedistill.runtime.measuring import measure_speed
 
-        answer["speed"] = asdict(
-            measure_speed(runner, texts, num_samples=request["num_samples"])
-        )
+        answer["speed"] = asdict(measure_speed(runner, texts, num_samples=request["num_samples"]))
     else:
         runner.predict(texts)
     answer["peak_memory_bytes"] = peak_resident_bytes()

@@ -94,7 +94,9 @@ def add_completions(app: FastAPI, generator: Generator, traffic: Traffic) -> Non
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(asked: ChatRequest) -> dict[str, Any] | StreamingResponse:
-        return await _answer(generator, traffic, asked, asked.turns(), _chat_choice, "chat.completion")
+        return await _answer(
+            generator, traffic, asked, asked.turns(), _chat_choice, "chat.completion"
+        )
 
     @app.post("/v1/completions", response_model=None)
     async def completions(asked: CompletionRequest) -> dict[str, Any] | StreamingResponse:
@@ -118,7 +120,9 @@ async def _answer(
     ask = partial(generator.answer, turns, **asked.options())
     if asked.stream:
         chunk = {**head, "object": f"{kind}.chunk" if kind.startswith("chat") else kind}
-        return StreamingResponse(_pieces(ask, chunk, choice, traffic), media_type="text/event-stream")
+        return StreamingResponse(
+            _pieces(ask, chunk, choice, traffic), media_type="text/event-stream"
+        )
     found = await to_thread.run_sync(ask)
     traffic.predictions.labels(found.reason or "answered").inc()
     return {**head, "choices": [choice(found)], "usage": _usage(found)}

@@ -132,12 +132,14 @@ def robustness_section(rows: Sequence[RobustnessRow]) -> Section:
 
 def edge_cases_section(cases: EdgeCases) -> Section:
     """The task's hard cases, and those that failed."""
-    text = f"{percent_interval(cases.accuracy)} of {cases.num_rows:,} edge cases answered rightly."
+    text = (
+        f"{percent_interval(cases.accuracy)} of {cases.num_rows:,} {cases.rows} answered rightly."
+    )
     blocks: list[Block] = [Paragraph(text)]
     if cases.failures:
         rows = tuple((f.text, f.expected, f.answered) for f in cases.failures)
         blocks.append(Table(("Text", "Expected", "Answered"), rows, caption="Failures."))
-    return Section("edge-cases", "Edge cases", tuple(blocks))
+    return Section("edge-cases", cases.title, tuple(blocks))
 
 
 def flips_section(flips: FlipReport) -> Section:

@@ -225,11 +225,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class EdgeCases:
-    """The task's hard cases, scored apart; `failures` are examples."""
+    """The task's hard cases, scored apart; `failures` are examples. `title`, `rows`: what they are,
+    where a task shows other answers here."""
 
     num_rows: int
     accuracy: Interval
     failures: tuple[Answered, ...] = ()
+    title: str = "Edge cases"
+    rows: str = "edge cases"
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,7 @@ def prepare_conversations(context: Context[GenerationSpec]) -> PreparedConversat
         "outside": spec.boundary.out_of_bounds.model_dump(mode="json"),
         "schema": spec.output.schema_file,
         "files": {
-            str(path): sha256_of(path)
-            for path in task_files(context.root, spec)
-            if path.is_file()
+            str(path): sha256_of(path) for path in task_files(context.root, spec) if path.is_file()
         },
     }
 
@@ -95,7 +93,7 @@ def load_conversations(
     splits = {
         split: read_conversations(
             root / str(getattr(spec.data.files, split)),
-            columns,
+            columns=columns,
             quarantine=quarantine / QUARANTINE.format(split=split) if aside else None,
         )
         for split in SPLITS

@@ -71,7 +71,7 @@ def ask(
         for ids in prompts:
             found = session.generate(ids, max_new_tokens=limit, json_schema=grammar)
             wrong = fault(
-                found.text, found.num_new, finished=found.finish == "stop",
+                found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, schema=schema,
             )  # fmt: skip
             completions.append(found)

@@ -27,6 +27,7 @@ from edgedistill.runtime.bundle import write_archive
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import load
 
+
 @dataclass(frozen=True)
 class Made:
     """Everything of the run that the verdict and the report look back on."""

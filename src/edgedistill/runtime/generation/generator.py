@@ -107,9 +107,7 @@ class Generator:
         """Token ids of a conversation, up to where the answer begins."""
         return self.settings.prompt_ids(turns, self.tokenizer.encode)
 
-    def complete(
-        self, ids: Sequence[int], max_new_tokens: int, **options: Any
-    ) -> Completion:
+    def complete(self, ids: Sequence[int], max_new_tokens: int, **options: Any) -> Completion:
         """What the model writes after token ids, by the schema of the task, without checks."""
         schema = self.settings.schema
         return self.session.generate(
@@ -150,26 +148,24 @@ class Generator:
             )
         return None
 
-    def _judged(
-        self, completion: Completion, score: float | None, limit: int
-    ) -> GeneratedText:
-        numbers = {"num_prompt": completion.num_prompt, "num_new": completion.num_new}
+    def _judged(self, completion: Completion, score: float | None, limit: int) -> GeneratedText:
         wrong = fault(
             completion.text,
-            completion.num_new,
             finished=completion.finish == "stop",
             max_new_tokens=limit,
             schema=self.settings.schema,
         )
         score = completion.doubt if score is None else score
         if wrong is not None:
-            return abstention(*wrong, score, **numbers)
+            return abstention(
+                *wrong, score, num_prompt=completion.num_prompt, num_new=completion.num_new
+            )
         # Written so that a score that is not a number abstains too.
         if not score <= self.boundary.threshold:
             return self._out_of_bounds(score, completion.num_prompt, completion.num_new)
-        return GeneratedText(completion.text, False, None, "", score, **{
-            "num_prompt_tokens": completion.num_prompt, "num_new_tokens": completion.num_new,
-        })  # fmt: skip
+        return GeneratedText(
+            completion.text, False, None, "", score, completion.num_prompt, completion.num_new
+        )
 
     def _out_of_bounds(self, score: float, num_prompt: int, num_new: int) -> GeneratedText:
         detail = f"score {score:.4g}, at most {self.boundary.threshold:.4g} is in bounds"

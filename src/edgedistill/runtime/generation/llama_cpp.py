@@ -30,7 +30,8 @@ class Completion:
     a stop string they may say a little more than `text`. None where they were not asked for, and
     where several tokens spell one character: the wheel does not tell those.
     `num_prompt`, `num_new`: tokens read and generated. `finish`: "length" where the limit cut it.
-    `prompt_ms`, `new_ms`: time for reading the prompt and for generating.
+    `prompt_ms`, `new_ms`: time for reading the prompt and for generating. `doubt`: mean of -log p
+    of the answer's tokens, before any grammar; nan where ids were not asked for.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Completion:
     finish: Literal["stop", "length"]
     prompt_ms: float
     new_ms: float
+    doubt: float = float("nan")
 
 
 class PromptTooLong(DataError):
@@ -220,6 +222,7 @@ class _Answer:
     on_text: Callable[[str], None] | None
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     probabilities: dict[int, float] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     refusal: str | None = None
@@ -242,6 +245,7 @@ class _Answer:
         if probabilities is not None:
             for entry in probabilities["content"]:
                 self.ids.append(entry["id"])
+                self.logprobs.append(entry["logprob"])
                 for rival in (*entry["top_logprobs"], entry):
                     self.probabilities[rival["id"]] = rival["logprob"]
         if choice["text"]:
@@ -263,6 +267,7 @@ class _Answer:
             finish="length" if self.last["choices"][0]["finish_reason"] == "length" else "stop",
             prompt_ms=timings["prompt_ms"],
             new_ms=timings["predicted_ms"],
+            doubt=-float(np.mean(self.logprobs)) if self.logprobs else float("nan"),
         )
 
 

@@ -17,8 +17,12 @@ LEAST_REPEATED = 24
 
 
 def fault(
-    text: str, num_tokens: int, *, finished: bool, max_new_tokens: int, schema: Mapping[str, Any] | None
-) -> tuple[Reason, str] | None:  # fmt: skip
+    text: str,
+    *,
+    finished: bool,
+    max_new_tokens: int,
+    schema: Mapping[str, Any] | None,
+) -> tuple[Reason, str] | None:
     """Why `text` is no answer, as (reason, detail); None where it is one."""
     if (period := repeated_end(text)) is not None:
         return "repeats", f"the text ends in a loop of {period!r}"

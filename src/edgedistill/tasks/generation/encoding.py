@@ -88,7 +88,11 @@ class ConversationEncoder:
         ids: list[int] = []
         learned: list[bool] = []
         for segment in segments:
-            own = self.markup_ids(segment.text) if segment.is_markup else self._content(segment.text)
+            own = (
+                self.markup_ids(segment.text)
+                if segment.is_markup
+                else self.content_ids(segment.text)
+            )
             ids += own
             mask = [segment.learned] * len(own)
             if self.learn_end and segment.ends_answer:
@@ -108,7 +112,12 @@ class ConversationEncoder:
             self._markup_ids[text] = found
         return self._markup_ids[text]
 
-    def _content(self, text: str) -> list[int]:
+    def content_ids(self, text: str) -> list[int]:
+        """Ids of what people wrote: marks in it are plain text.
+
+        Raises:
+            DataError: the tokenizer cannot take the text.
+        """
         try:
             ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         except TypeError as error:  # what tokenizers makes of half a surrogate pair

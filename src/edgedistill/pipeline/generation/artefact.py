@@ -1,0 +1,163 @@
+"""Stage `artefact`: export a student to GGUF in several types of weights, keep the smallest that
+answers as well. Each is the file that would ship, run in the runtime that ships, on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.events import Event
+from edgedistill.core.files import read_json, write_json
+from edgedistill.evaluate.generation_score import score
+from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of
+from edgedistill.pipeline.generation.student import Ground, Student
+from edgedistill.pipeline.store import StageResult
+
+ROOMS = ("export", "models/language", "runtime", "evaluate", "pipeline/generation")
+#: Validation prompts that every type is asked.
+NUM_ASKED = 200
+#: A type may cost this share of the score of full precision …
+MOST_LOST_SCORE = 0.005
+#: … and change no more than this share of the tokens.
+LEAST_AGREEMENT = 0.95
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One type of weights, measured on validation.
+
+    `agreement`: share of tokens equal to those of the widest type, under greedy decoding.
+    `new_ms`: milliseconds a new token, median. `fallbacks`: tensors that stayed F16.
+    """
+
+    kind: str
+    size_bytes: int
+    score: float
+    agreement: float
+    p50_ms: float
+    p95_ms: float
+    tokens_per_s: float
+    fallbacks: int
+    kept: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """The file that would ship, and what was tried on the way."""
+
+    stage: StageResult
+    chosen: Variant
+    variants: tuple[Variant, ...]
+
+    def file(self, kind: str | None = None) -> Path:
+        """The GGUF file of a type; None: the one that ships."""
+        return self.stage.folder / f"{kind or self.chosen.kind}.gguf"
+
+
+def make_artefact(ground: Ground, student: Student) -> Artefact:
+    """Write every type that the task names, measure, choose."""
+    spec = ground.context.spec
+    required = spec.requirements
+    inputs = {
+        "student": student.stage.fingerprint,
+        "types": list(spec.student.weight_types),
+        "limits": {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms},
+        "threads": required.threads,
+        "max_new_tokens": spec.output.max_new_tokens,
+    }
+
+    def compute(folder: Path) -> None:
+        rows = ground.data.rows.validation[:NUM_ASKED]
+        expected, prompts = [row.response for row in rows], prompts_of(ground, rows)
+        model = student.load()
+        variants: list[Variant] = []
+        widest: Asked | None = None
+        for kind in spec.student.weight_types:
+            path = folder / f"{kind}.gguf"
+            written = write_file(ground, model, path, kind)
+            asked = ask(ground, path, prompts)
+            widest = widest or asked
+            variants.append(
+                _measured(kind, written, asked, widest, score(
+                    spec.output.scored_by, asked.answers, expected))
+            )  # fmt: skip
+        chosen = choose(variants, required)
+        for variant in chosen:
+            note = "kept" if variant.kept else f"declined: {variant.reason}"
+            ground.context.listener(Event("artefact", "note", f"{variant.kind} {note}"))
+        write_json(folder / "variants.json", [asdict(v) for v in chosen])
+
+    stage = ground.context.store.stage("artefact", inputs, compute, rooms=ROOMS)
+    variants = tuple(Variant(**row) for row in read_json(stage.folder / "variants.json"))
+    return Artefact(stage, next(v for v in variants if v.kept), variants)
+
+
+def write_file(ground: Ground, model: Any, path: Path, kind: str) -> Any:
+    """A model of the run as one GGUF file."""
+    from edgedistill.export.gguf import write_gguf
+
+    return write_gguf(
+        model, ground.teacher.encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name
+    )
+
+
+def token_agreement(first: Sequence[Any], second: Sequence[Any]) -> float:
+    """Share of tokens equal up to where two answers first part, over all answers.
+
+    After the first difference two greedy answers are answers to different questions, so what
+    comes behind it counts as different. An answer whose ids the runtime does not tell is compared
+    as a whole.
+    """
+    same = total = 0
+    for a, b in zip(first, second, strict=True):
+        if a.ids is None or b.ids is None:
+            longest = max(a.num_new, b.num_new)
+            same, total = same + (longest if a.text == b.text else 0), total + longest
+            continue
+        longest = max(len(a.ids), len(b.ids))
+        equal = next((i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y),
+                     min(len(a.ids), len(b.ids)))  # fmt: skip
+        same, total = same + equal, total + longest
+    return same / max(1, total)
+
+
+def choose(variants: Sequence[Variant], required: Any) -> list[Variant]:
+    """Mark the smallest type that keeps the score and fits the limits; the others get a reason."""
+    full = variants[0]
+
+    def fault(v: Variant) -> str:
+        if v.score < full.score - MOST_LOST_SCORE:
+            return f"costs quality: score {full.score:.4f} → {v.score:.4f}"
+        if v.agreement < LEAST_AGREEMENT:
+            return f"changes {1 - v.agreement:.1%} of the tokens"
+        if required.latency_p95_ms is not None and v.p95_ms > required.latency_p95_ms:
+            return f"p95 {v.p95_ms:.1f} ms is over the latency asked for"
+        return ""
+
+    sound = [v for v in variants if not fault(v)] or [full]
+    best = min(sound, key=lambda v: v.size_bytes)
+    return [
+        Variant(**{**asdict(v), "kept": v is best, "reason": "" if v is best else (
+            fault(v) or f"{best.kind} is smaller and answers as well")})
+        for v in variants
+    ]  # fmt: skip
+
+
+def _measured(kind: str, written: Any, asked: Asked, widest: Asked, value: float) -> Variant:
+    whole = [c.prompt_ms + c.new_ms for c in asked.completions]
+    new_tokens = sum(c.num_new for c in asked.completions)
+    return Variant(
+        kind=kind,
+        size_bytes=written.size_bytes,
+        score=value,
+        agreement=token_agreement(asked.completions, widest.completions),
+        p50_ms=float(np.percentile(whole, 50)),
+        p95_ms=float(np.percentile(whole, 95)),
+        tokens_per_s=1000.0 * new_tokens / sum(c.new_ms for c in asked.completions),
+        fallbacks=len(written.fallbacks),
+    )

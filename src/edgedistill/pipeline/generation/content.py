@@ -1,0 +1,229 @@
+"""The report's content, gathered from what a generation run made and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedistill.core.artefacts import Interval, Judgement
+from edgedistill.evaluate.fidelity import Hop
+from edgedistill.evaluate.generation_metrics import exact_match, parse_record
+from edgedistill.evaluate.generation_score import gain, interval, retention
+from edgedistill.evaluate.intervals import clopper_pearson_interval
+from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
+from edgedistill.evaluate.report import content as report
+from edgedistill.evaluate.text_boundary import FittedBoundary
+from edgedistill.evaluate.verdict import reasons, ships
+from edgedistill.pipeline.generation.measurement import Measured, prompt_text
+from edgedistill.pipeline.packaging import machine, versions
+from edgedistill.runtime.bundle import Bundle
+
+if TYPE_CHECKING:
+    from edgedistill.pipeline.generation.verification import Made
+
+MAX_FAILURES = 10
+SCORE_NAMES = {
+    "field_f1": "field F1",
+    "exact_match": "exact match",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+}
+Answers = Sequence[str | None]
+
+
+def report_content(
+    made: Made,
+    fitted: FittedBoundary,
+    measured: Measured,
+    hops: Sequence[Hop],
+    judgements: Sequence[Judgement],
+    bundle: Bundle,
+) -> report.ReportContent:
+    """Everything that the report of this run shows."""
+    spec = made.ground.context.spec
+    return report.ReportContent(
+        task=spec.name,
+        description=spec.description,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ships=ships(judgements),
+        requirements=tuple(judgements),
+        reasons=reasons(judgements),
+        confidence=spec.requirements.confidence,
+        shipped=_shipped(made, measured, bundle),
+        quality=_quality(made, measured),
+        ledger=tuple(hops),
+        passes=_passes(made),
+        boundary=_boundary(made, fitted, measured),
+        edge_cases=_wrong_answers(made, measured),
+        splits=_splits(made),
+        data_findings=tuple(
+            report.DataFinding("warning" if severity == "warning" else "info", finding, 0)
+            for severity, finding in made.ground.data.findings
+        ),
+        making=_making(made),
+        non_goals=spec.boundary.non_goals,
+    )
+
+
+def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
+    spec, chosen = made.ground.context.spec, made.artefact.chosen
+    shape = spec.student.shape
+    footprint = report.Footprint(**(vars(measured.footprint) | {
+        "files": tuple(
+            report.FileSize(name, entry.size_bytes) for name, entry in bundle.manifest.files.items()
+        ),
+    }))  # fmt: skip
+    return report.Shipped(
+        family="Llama",
+        description=f"{shape.num_layers} layers of {shape.hidden_size}, {chosen.kind} weights, "
+        f"{chosen.tokens_per_s:,.0f} new tokens a second on validation prompts; times are of "
+        "whole answers",
+        footprint=footprint,
+        teacher=measured.teacher_footprint,
+        threads=spec.requirements.threads,
+        machine=machine(),
+    )
+
+
+def _quality(made: Made, measured: Measured) -> report.Quality:
+    spec, rows = made.ground.context.spec, made.ground.data.rows.test
+    metric, confidence = spec.output.scored_by, spec.requirements.confidence
+    expected = [row.response for row in rows]
+    answers = measured.answers
+
+    def model(name: str, role: str, found: Answers) -> report.ModelQuality:
+        ours = answers["shipped"]
+        return report.ModelQuality(
+            name=name,
+            role=role,  # type: ignore[arg-type]
+            accuracy=interval(metric, found, expected, confidence=confidence),
+            macro_f1=float(_exact(metric, found, expected).mean()),
+            retention=None if role == "teacher" else _retained(made, answers["teacher"], found),
+            gain=None if role == "shipped"
+            else gain(metric, found, ours, expected, confidence=confidence),
+        )  # fmt: skip
+
+    models = (
+        model("teacher", "teacher", answers["teacher"]),
+        model("bundle", "shipped", answers["shipped"]),
+        model("same network, rows only", "undistilled", answers["control"]),
+    )
+    return report.Quality(len(rows), models, SCORE_NAMES[metric], "whole answers right")
+
+
+def _retained(made: Made, teacher: Answers, found: Answers) -> Interval:
+    spec = made.ground.context.spec
+    expected = [row.response for row in made.ground.data.rows.test]
+    return retention(
+        spec.output.scored_by, teacher, found, expected, confidence=spec.requirements.confidence
+    )
+
+
+def _exact(metric: str, found: Answers, expected: Sequence[str]) -> np.ndarray:
+    if metric != "field_f1":
+        return exact_match(list(found), list(expected))
+    records = [None if text is None else parse_record(text) for text in found]
+    return exact_match(records, [parse_record(text) for text in expected])
+
+
+def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
+    full = made.artefact.variants[0]
+    return tuple(
+        report.PassOutcome(
+            name=v.kind,
+            kept=v.kept,
+            reason=v.reason or "smallest that keeps the score",
+            size_before_bytes=full.size_bytes,
+            size_after_bytes=v.size_bytes,
+            latency_p95_before_ms=full.p95_ms,
+            latency_p95_after_ms=v.p95_ms,
+            accuracy_before=full.score,
+            accuracy_after=v.score,
+        )
+        for v in made.artefact.variants
+    )
+
+
+def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.Boundary:
+    spec = made.ground.context.spec
+    confidence = spec.requirements.confidence
+    expected = [row.response for row in made.ground.data.rows.test]
+    right = _exact(spec.output.scored_by, measured.answers["shipped"], expected)
+    curve = risk_coverage(-measured.inside, right)
+    refused = measured.measurements.false_abstention
+    groups, roc = tuple[report.OutOfBoundsGroup, ...](), None
+    if count := measured.measurements.out_of_bounds_refused:
+        finite = np.where(np.isfinite(measured.outside), measured.outside, 1e9)
+        recall = clopper_pearson_interval(count.num_hits, count.num_rows, confidence=confidence)
+        groups = (
+            report.OutOfBoundsGroup("all", count.num_rows, recall, auroc(measured.inside, finite)),
+        )
+        roc = report.Curve.from_arrays(*roc_curve(measured.inside, finite))
+    return report.Boundary(
+        score=fitted.boundary.kind,
+        reason=fitted.reason,
+        asked_rate=fitted.boundary.false_abstention_rate,
+        false_abstention=clopper_pearson_interval(
+            refused.refused.num_hits, refused.refused.num_rows, confidence=confidence
+        )
+        if refused
+        else None,
+        scores=tuple(
+            report.ScoreRow(kind, value, 0, kind == fitted.boundary.kind)
+            for kind, value in fitted.aurocs.items()
+        ),
+        groups=groups,
+        roc=roc,
+        risk_coverage=report.Curve.from_arrays(curve.coverage, curve.risk),
+        area=curve.area,
+        note=fitted.conformal.reason,
+    )
+
+
+def _wrong_answers(made: Made, measured: Measured) -> report.EdgeCases | None:
+    """Answers that differ from the expected ones: the first few."""
+    rows, metric = made.ground.data.rows.test, made.ground.context.spec.output.scored_by
+    expected = [row.response for row in rows]
+    right = _exact(metric, measured.answers["shipped"], expected)
+    failures = [
+        report.Answered(prompt_text(row), row.response, answer or "no answer")
+        for row, answer, is_right in zip(rows, measured.answers["shipped"], right, strict=True)
+        if not is_right
+    ]
+    confidence = made.ground.context.spec.requirements.confidence
+    share = clopper_pearson_interval(int(right.sum()), len(right), confidence=confidence)
+    return report.EdgeCases(
+        len(rows), share, tuple(failures[:MAX_FAILURES]), "Whole answers", "test prompts"
+    )
+
+
+def _splits(made: Made) -> tuple[tuple[str, int], ...]:
+    rows = made.ground.data.rows
+    named = [(name, len(rows.split(name))) for name in ("train", "validation", "test")]
+    named += [(f"out of bounds, {name}", len(prompts)) for name, prompts in rows.outside.items()]
+    named.append(("tokens with the teacher's distribution", made.ground.transfer.num_tokens))
+    return tuple(named)
+
+
+def _making(made: Made) -> report.Making:
+    metric = "minus validation loss (nats a token)"
+    trained = [
+        ("teacher", made.ground.teacher.training),
+        ("student", made.student.training),
+        ("control without distillation", made.control.training),
+    ]
+    results = made.ground.context.store.results
+    return report.Making(
+        seeds=(made.ground.context.spec.seed,),
+        versions=tuple(versions().items()),
+        fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
+        stages=tuple(report.StageTime(s.name, s.seconds, s.reused) for s in results),
+        curves=tuple(
+            report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
+            for name, record in trained
+        ),
+    )

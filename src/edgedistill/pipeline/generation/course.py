@@ -1,0 +1,25 @@
+"""The course of a generation task: from its data to its verdict."""
+
+from __future__ import annotations
+
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.generation.artefact import make_artefact
+from edgedistill.pipeline.generation.dataset import prepare_conversations
+from edgedistill.pipeline.generation.student import Ground, train_student
+from edgedistill.pipeline.generation.teacher import prepare_teacher
+from edgedistill.pipeline.generation.transfer import prepare_transfer
+from edgedistill.pipeline.generation.verification import Made, verify
+from edgedistill.pipeline.verified import Verified
+
+
+def carry_out(context: Context[GenerationSpec]) -> Verified:
+    """Teach, distil, write the file, measure, judge."""
+    data = prepare_conversations(context)
+    teacher = prepare_teacher(context, data)
+    transfer = prepare_transfer(context, data, teacher)
+    ground = Ground(context, data, teacher, transfer)
+    student = train_student(ground)
+    control = train_student(ground, distilled=False)
+    artefact = make_artefact(ground, student)
+    return verify(Made(ground, student, control, artefact))
