@@ -137,7 +137,8 @@ async def _pieces(
         found = ask(on_text=lambda text: anyio.from_thread.run_sync(send.send_nowait, text))
         anyio.from_thread.run_sync(send.send_nowait, found)
 
-    async with anyio.create_task_group() as tasks:
+    # A client that goes away closes the stream, which ends the answer that is being written.
+    async with send, receive, anyio.create_task_group() as tasks:
         tasks.start_soon(to_thread.run_sync, work)
         async for piece in receive:
             body: dict[str, Any] = {**head, "choices": [_as_delta(choice(piece))]}

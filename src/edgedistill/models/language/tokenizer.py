@@ -29,7 +29,7 @@ class LanguageTokenizer:
         # Otherwise a user who writes "<|end|>" could end the user's own turn.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        ids: list[int] = [tokenizer.token_to_id(mark) for mark in SPECIAL]
+        ids: list[Any] = [tokenizer.token_to_id(mark) for mark in SPECIAL]
         self.bos, self.user, self.assistant, self.end, self.pad = ids
 
     def __len__(self) -> int:

@@ -55,7 +55,7 @@ def with_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> Pef
             fix=f"targets of: {', '.join(sorted(names))}",
         )
     wanted: Any = PeftLoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,  # type: ignore[arg-type]
         target_modules=list(config.targets), task_type="CAUSAL_LM",
     )  # fmt: skip
     given: Any = model
