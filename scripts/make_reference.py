@@ -27,9 +27,11 @@ Schema = Mapping[str, Any]
 
 def documents() -> dict[Path, str]:
     """Every generated file with its contents."""
-    schema = json_schema()
+    schema, generation = json_schema(), json_schema("generation")
     return {
         REFERENCE / "task-file.md": task_file(schema),
+        REFERENCE / "task-file-generation.md": generation_task_file(generation),
+        REFERENCE / "task-file-generation.schema.json": json.dumps(generation, indent=2) + "\n",
         REFERENCE / "task-file.schema.json": json.dumps(schema, indent=2) + "\n",
         REFERENCE / "exit-codes.md": exit_codes(),
     }
@@ -52,6 +54,22 @@ def task_file(schema: Schema) -> str:
         parts += [f"## {path or 'Top level'}", _flat(section["description"])]
         parts.append(_table(section, schema, path))
     return "\n\n".join([*parts, *_families()]) + "\n"
+
+
+def generation_task_file(schema: Schema) -> str:
+    """The reference of the task file of kind `generation`."""
+    parts = [
+        MADE,
+        "# The task file of kind generation",
+        "A task with `kind: generation` has these keys, and no others. Everything said in [the "
+        "task file](task-file.md) holds here too; `edgedistill schema --kind generation` prints "
+        "the JSON Schema ([task-file-generation.schema.json](task-file-generation.schema.json)). "
+        "A complete example: [examples/bakery/task.yaml](../../examples/bakery/task.yaml).",
+    ]
+    for path, section in sections(schema):
+        parts += [f"## {path or 'Top level'}", _flat(section["description"])]
+        parts.append(_table(section, schema, path))
+    return "\n\n".join(parts) + "\n"
 
 
 def sections(

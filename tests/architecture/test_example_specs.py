@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 import edgedistill
 from edgedistill.cli.app import app
+from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.loading import load_dataset
+from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages.dataset import task_files
 
@@ -21,6 +23,9 @@ EXAMPLES = sorted((PROJECT / "examples").glob("*/task.yaml"))
 def require_usable(task: Path) -> None:
     """Valid, all its files present, its rows readable, its students known."""
     spec = load_task(task)
+    if isinstance(spec, GenerationSpec):
+        assert check_task(task).inspection.num_rows["test"] > 0
+        return
     files = task_files(task.parent, spec)
     assert files
     assert [file for file in files if not file.is_file()] == []
@@ -31,7 +36,7 @@ def require_usable(task: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 1
+    assert len(EXAMPLES) >= 2
 
 
 @pytest.mark.parametrize("task", EXAMPLES, ids=lambda path: path.parent.name)

@@ -136,9 +136,13 @@ def families() -> None:
             typer.echo(f"  {field} = {info.default!r}  {info.description or ''}")
 
 
-def schema() -> None:
+def schema(
+    kind: Annotated[str, typer.Option(help="Kind of task: classification or generation.")] = (
+        "classification"
+    ),
+) -> None:
     """Print the JSON Schema of the task file, for editors."""
-    json.dump(_load("schema")(), sys.stdout, indent=2)
+    json.dump(_load("schema")(kind), sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 

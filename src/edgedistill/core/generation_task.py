@@ -30,6 +30,13 @@ METRICS: dict[str, Metric] = {
 WEIGHT_TYPES = ("f32", "f16", "q8_0", "q5_0", "q4_0")
 
 
+class GenerationInput(InputSpec):
+    """What the model will be given, and what it must refuse unseen."""
+
+    max_tokens: Annotated[int, Field(ge=4, le=8192)] = 256
+    """Tokens of a prompt; one with more is refused, never cut silently."""
+
+
 class GenerationOutput(Section):
     """What the model answers."""
 
@@ -182,7 +189,7 @@ class GenerationSpec(Section):
     """One sentence for people."""
     kind: Literal["generation"]
     """Kind of task."""
-    input: InputSpec = InputSpec(max_tokens=256)
+    input: GenerationInput = GenerationInput()
     output: GenerationOutput = GenerationOutput()
     boundary: BoundarySpec = BoundarySpec()
     data: ConversationData

@@ -54,6 +54,8 @@ def load_task(path: Path) -> TaskSpec | GenerationSpec:
 
 def json_schema(kind: str = "classification") -> dict[str, Any]:
     """The JSON Schema of the task file of a kind, for editors."""
+    if kind not in FORMS:
+        raise SpecError(f"no kind of task is called {kind!r}", fix=f"one of: {', '.join(FORMS)}")
     schema = FORMS[kind].model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "EdgeDistill task file"

@@ -185,19 +185,27 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
 
 
 def _wrong_answers(made: Made, measured: Measured) -> report.EdgeCases | None:
-    """Answers that differ from the expected ones: the first few."""
-    rows, metric = made.ground.data.rows.test, made.ground.context.spec.output.scored_by
+    """The first few answers that differ from the expected ones: of the edge cases, or where the
+    task has none, of the test prompts."""
+    metric, hard = made.ground.context.spec.output.scored_by, made.ground.data.rows.edge_cases
+    rows, answers = made.ground.data.rows.test, measured.answers["shipped"]
+    if hard:
+        rows, answers = hard, measured.edge_answers
     expected = [row.response for row in rows]
-    right = _exact(metric, measured.answers["shipped"], expected)
+    right = _exact(metric, answers, expected)
     failures = [
         report.Answered(prompt_text(row), row.response, answer or "no answer")
-        for row, answer, is_right in zip(rows, measured.answers["shipped"], right, strict=True)
+        for row, answer, is_right in zip(rows, answers, right, strict=True)
         if not is_right
     ]
     confidence = made.ground.context.spec.requirements.confidence
     share = clopper_pearson_interval(int(right.sum()), len(right), confidence=confidence)
     return report.EdgeCases(
-        len(rows), share, tuple(failures[:MAX_FAILURES]), "Whole answers", "test prompts"
+        len(rows),
+        share,
+        tuple(failures[:MAX_FAILURES]),
+        "Edge cases" if hard else "Whole answers",
+        "edge cases" if hard else "test prompts",
     )
 
 

@@ -24,13 +24,14 @@ QUARANTINE = "quarantine-{split}.jsonl"
 @dataclass(frozen=True)
 class Conversations:
     """The rows of a task by split; `outside`: prompts that must be refused, by split; `schema`:
-    the JSON Schema of every answer, if there is one."""
+    the JSON Schema of every answer, if there is one; `edge_cases`: hard rows, scored apart."""
 
     train: tuple[Conversation, ...]
     validation: tuple[Conversation, ...]
     test: tuple[Conversation, ...]
     outside: Mapping[str, tuple[str, ...]]
     schema: Mapping[str, Any] | None
+    edge_cases: tuple[Conversation, ...] = ()
 
     def split(self, name: str) -> tuple[Conversation, ...]:
         """The rows of train, validation or test."""
@@ -53,6 +54,7 @@ def prepare_conversations(context: Context[GenerationSpec]) -> PreparedConversat
     inputs = {
         "data": spec.data.model_dump(mode="json"),
         "outside": spec.boundary.out_of_bounds.model_dump(mode="json"),
+        "edge_cases": spec.boundary.edge_cases,
         "schema": spec.output.schema_file,
         "files": {
             str(path): sha256_of(path) for path in task_files(context.root, spec) if path.is_file()
@@ -108,7 +110,9 @@ def load_conversations(
         for split in SPLITS
         if (name := getattr(spec.boundary.out_of_bounds, split)) is not None
     }
-    rows = Conversations(**splits, outside=outside, schema=read_schema(spec, root))
+    edge_cases = spec.boundary.edge_cases
+    hard = read_conversations(root / edge_cases, columns=columns) if edge_cases else ()
+    rows = Conversations(**splits, outside=outside, schema=read_schema(spec, root), edge_cases=hard)
     return rows, report_on(splits)
 
 
@@ -137,7 +141,7 @@ def task_files(root: Path, spec: GenerationSpec) -> list[Path]:
     """Every data file that a task names."""
     files, bounds = spec.data.files, spec.boundary.out_of_bounds
     names = [files.train, files.validation, files.test, spec.output.schema_file]
-    names += [bounds.train, bounds.validation, bounds.test]
+    names += [bounds.train, bounds.validation, bounds.test, spec.boundary.edge_cases]
     return [root / name for name in names if name is not None]
 
 
@@ -146,6 +150,7 @@ def _as_json(rows: Conversations) -> dict[str, Any]:
         **{split: [asdict(row) for row in rows.split(split)] for split in SPLITS},
         "outside": rows.outside,
         "schema": rows.schema,
+        "edge_cases": [asdict(row) for row in rows.edge_cases],
     }
 
 
@@ -160,4 +165,5 @@ def _from_json(value: Mapping[str, Any]) -> Conversations:
         **{split: conversations(value[split]) for split in SPLITS},
         outside={split: tuple(prompts) for split, prompts in value["outside"].items()},
         schema=value["schema"],
+        edge_cases=conversations(value["edge_cases"]),
     )

@@ -36,6 +36,7 @@ class Measured:
 
     measurements: Measurements
     answers: dict[str, tuple[str | None, ...]]
+    edge_answers: tuple[str | None, ...]
     inside: np.ndarray
     outside: np.ndarray
     footprint: Footprint
@@ -137,7 +138,10 @@ def measure(
         "repeat_agreement": measurements.repeat_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
     }
-    return Measured(measurements, answers, inside, outside, footprint, teacher_footprint, summary)
+    edge_answers, _ = _through_bundle(generator, ground.data.rows.edge_cases)
+    return Measured(
+        measurements, answers, edge_answers, inside, outside, footprint, teacher_footprint, summary
+    )
 
 
 def _through_bundle(

@@ -85,6 +85,9 @@ def _compute(made: Made, folder: Path) -> None:
     write_file(ground, made.control.load(), peers["control"], "f16")
     measured = measure(ground, folder / BUNDLE, generator, fitted, peers)
     kind = made.artefact.chosen.kind
+    measured.summary["types"] = ", ".join(
+        f"{v.kind} {v.score:.4f}{' (ships)' if v.kept else ''}" for v in made.artefact.variants
+    )
     hops = keep_ledger(ground, made.student, file, kind, generator, folder)
     judgements = judge(ground.context.spec.requirements, measured.measurements, hops=hops)
     bundle = _write(made, folder, fitted, judgements, measured.summary)
