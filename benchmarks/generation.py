@@ -25,14 +25,20 @@ from snips import SCHEMA_FILE, write_snips
 
 COMMAND = "python benchmarks/generation.py"
 TEACHER = {
-    "hidden_size": 192, "num_layers": 5, "num_heads": 6, "num_kv_heads": 3,
-    "intermediate_size": 512,
-}  # fmt: skip
+    "hidden_size": 128,
+    "num_layers": 5,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "intermediate_size": 352,
+}
 STUDENT = {
-    "hidden_size": 96, "num_layers": 3, "num_heads": 3, "num_kv_heads": 1,
-    "intermediate_size": 224,
-}  # fmt: skip
-VOCABULARY = 2048
+    "hidden_size": 64,
+    "num_layers": 3,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "intermediate_size": 160,
+}
+VOCABULARY = 1024
 Spread = tuple[float, float, float]
 
 
@@ -73,11 +79,11 @@ def _write_task(seed: int, data: Path, *, quick: bool) -> Path:
         "teacher": {
             "vocabulary_size": VOCABULARY,
             "shape": TEACHER,
-            "training": {"num_epochs": 1 if quick else 8, "learning_rate": 2e-3},
+            "training": _training(1 if quick else 8, 3e-3),
         },
         "student": {
             "shape": STUDENT,
-            "training": {"num_epochs": 1 if quick else 14, "learning_rate": 3e-3, "patience": 4},
+            "training": _training(1 if quick else 14, 5e-3),
             "weight_types": ["f16", "q8_0", "q5_0", "q4_0"],
         },
         "requirements": {"retention": 0.95, "size_mb": 1.5, "valid": 0.95},
@@ -85,6 +91,12 @@ def _write_task(seed: int, data: Path, *, quick: bool) -> Path:
     path = data / f"{spec['name']}.yaml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return path
+
+
+def _training(num_epochs: int, rate: float) -> dict[str, Any]:
+    return {
+        "num_epochs": num_epochs, "learning_rate": rate, "patience": 4, "precision": "bf16",
+    }  # fmt: skip
 
 
 def _results(runs: Sequence[RunResult], seeds: list[int], *, quick: bool) -> list[Result]:

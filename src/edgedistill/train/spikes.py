@@ -23,8 +23,9 @@ _NORMAL = 1.4826
 class SpikeGuard:
     """When a loss is a spike, and what happens then.
 
-    A loss is a spike where it or its gradient is not finite, or where it exceeds
-    `level + max(deviations · 1.4826 · MAD, rise · |level|, floor)`. Level and MAD are median and
+    A loss is a spike where it or its gradient is not finite, or where it is the last of `in_a_row`
+    losses that exceed `level + max(deviations · 1.4826 · MAD, rise · |level|, floor)`: one alone
+    is a hard batch, several are a model that goes astray. Level and MAD are median and
     median absolute deviation of the last `window` accepted losses, those of the lowest median so
     far: a slow climb would carry the present ones along. Until `least` losses were accepted, the
     level is the median of those there are and the MAD counts as 0; the first loss is only to be
@@ -40,6 +41,7 @@ class SpikeGuard:
     deviations: float = 6.0
     rise: float = 0.5
     floor: float = 0.2
+    in_a_row: int = 2
     every: int = 20
     rate_factor: float = 0.25
     most: int = 6
@@ -82,7 +84,7 @@ class SpikeWatch:
         #: Median and MAD of the window with the lowest median.
         self._calm: tuple[float, float] | None = known.get("calm")
         self.spikes = tuple(Spike(**spike) for spike in known.get("spikes", ()))
-        self._epoch, self._since = 0, math.inf
+        self._epoch, self._since, self._above = 0, math.inf, 0
         self._snapshot = _Snapshot({}, {}, ())
 
     @property
@@ -99,7 +101,7 @@ class SpikeWatch:
 
     def begin(self, epoch: int, best: dict[str, torch.Tensor]) -> None:
         """Start an epoch, from a state that a resumed run has too: the best weights."""
-        self._epoch, self._since = epoch, math.inf
+        self._epoch, self._since, self._above = epoch, math.inf, 0
         self._snapshot = _Snapshot(best, {}, tuple(self._losses))
 
     def rolled_back(
@@ -121,8 +123,13 @@ class SpikeWatch:
         level, margin = self._level_and_margin(self._guard)
         finite = math.isfinite(loss) and (norm is None or math.isfinite(float(norm)))
         if finite and loss <= level + margin:
+            self._above = 0
             self._accept(loss, loss <= level + margin / 2, self._guard)
             return False
+        self._above += 1
+        if finite and self._above < self._guard.in_a_row:
+            return False
+        self._above = 0
         rate = self.rate * self._guard.rate_factor
         told = f"the loss jumped to {loss:.4g} in epoch {self._epoch}, batch {batch}"
         if len(self.spikes) >= self._guard.most:

@@ -128,7 +128,7 @@ def watched(losses: list[float], guard: SpikeGuard) -> tuple[list[bool], SpikeWa
 
 
 def test_the_rule_by_hand() -> None:
-    guard = SpikeGuard(window=4, least=4, deviations=2.0, rise=0.25, every=2)
+    guard = SpikeGuard(window=4, least=4, deviations=2.0, rise=0.25, every=2, in_a_row=1)
     # Median 1.1, MAD 0.1: margin max(2 · 1.4826 · 0.1, 0.25 · 1.1) = 0.29652, so 1.39652 at most.
     calm = [1.0, 1.2, 1.0, 1.2]
     undone, watch, _ = watched([*calm, 1.396], guard)
@@ -158,7 +158,7 @@ def test_a_slow_climb_is_noticed_too() -> None:
 
 
 def test_a_first_jump_is_noticed_before_there_is_a_window() -> None:
-    undone, watch, _ = watched([2.9, 3.1, 6.6, 3.0], SpikeGuard())
+    undone, watch, _ = watched([2.9, 3.1, 6.6, 3.0], SpikeGuard(in_a_row=1))
     assert undone == [False, False, True, False]
     assert watch.spikes[0].limit == pytest.approx(1.5 * 3.0)
 
@@ -208,3 +208,14 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path: Path) -> No
     assert len(updates) == math.ceil(num / 4)
     torch.testing.assert_close(first[0], expected.model.norm.weight.grad, rtol=1e-5, atol=1e-7)
     assert 1.0 < result.history[0]["next_token"] < 4.0
+
+
+def test_one_hard_batch_is_no_spike_and_two_in_a_row_are() -> None:
+    calm = [1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1]
+    undone, _, _ = watched([*calm, 3.0, 1.0, 3.0, 1.0], SpikeGuard())
+    assert not any(undone)
+    undone, watch, _ = watched([*calm, 3.0, 3.1, 1.0], SpikeGuard())
+    assert undone == [False] * 9 + [True, False]
+    assert watch.spikes[0].loss == pytest.approx(3.1)
+    undone, _, _ = watched([*calm, math.nan], SpikeGuard())
+    assert undone[-1]
