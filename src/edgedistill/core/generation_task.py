@@ -26,8 +26,6 @@ METRICS: dict[str, Metric] = {
     "question_answering": "exact_match",
     "instructions": "chrf",
 }
-#: Types of weights in a GGUF file, largest first.
-WEIGHT_TYPES = ("f32", "f16", "q8_0", "q5_0", "q4_0")
 
 
 class GenerationInput(InputSpec):

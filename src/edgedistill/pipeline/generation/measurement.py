@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.core.artefacts import Interval
 from edgedistill.core.conversation import Turn
 from edgedistill.evaluate.generation_score import gain, retention, score
 from edgedistill.evaluate.metrics import auroc
@@ -210,16 +209,4 @@ def _footprint(
         throughput_per_s=1000.0 / float(np.mean(samples)),
         peak_memory_bytes=peak,
         samples_ms=tuple(float(v) for v in samples[:1000]),
-    )
-
-
-def score_interval(
-    ground: Ground, answers: Sequence[str | None], expected: Sequence[str]
-) -> Interval:
-    """The task's score of some answers, with its interval."""
-    from edgedistill.evaluate.generation_score import interval
-
-    spec = ground.context.spec
-    return interval(
-        spec.output.scored_by, answers, expected, confidence=spec.requirements.confidence
     )

@@ -11,9 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from edgedistill.core.artefacts import Judgement
-from edgedistill.core.files import read_json, write_json, write_text
 from edgedistill.evaluate.text_boundary import FittedBoundary
-from edgedistill.evaluate.verdict import judge, reasons, ships
+from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.generation.artefact import Artefact, write_file
 from edgedistill.pipeline.generation.content import report_content
 from edgedistill.pipeline.generation.fidelity import keep_ledger
@@ -21,7 +20,14 @@ from edgedistill.pipeline.generation.measurement import fit, measure, prompt_tex
 from edgedistill.pipeline.generation.serving import generation_settings
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.packaging import machine, versions
-from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, VERDICT, Verified
+from edgedistill.pipeline.verified import (
+    ANSWERS,
+    ARCHIVE,
+    BUNDLE,
+    Verified,
+    read_verdict,
+    write_verdict,
+)
 from edgedistill.runtime.bundle import write_archive, write_bundle
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.loading import load
@@ -65,16 +71,10 @@ def verify(made: Made) -> Verified:
         "verification", inputs, lambda folder: _compute(made, folder),
         rooms=("evaluate", "runtime", "export", "pipeline", "tasks/generation"),
     )  # fmt: skip
-    verdict = read_json(stage.folder / VERDICT)
-    judgements = tuple(Judgement(**row) for row in verdict["judgements"])
-    return Verified(
-        stage, ships(judgements), judgements, reasons(judgements), verdict["measurements"]
-    )
+    return read_verdict(stage)
 
 
 def _compute(made: Made, folder: Path) -> None:
-    from edgedistill.evaluate.report.html import render_html
-    from edgedistill.evaluate.report.markdown import render_markdown
 
     ground, file = made.ground, made.artefact.file()
     fitted = fit(ground, file)
@@ -96,13 +96,7 @@ def _compute(made: Made, folder: Path) -> None:
     for peer in peers.values():
         peer.unlink()
     content = report_content(made, fitted, measured, hops, judgements, bundle)
-    write_json(folder / "report.json", content.as_json())
-    write_text(folder / "report.html", render_html(content))
-    write_text(folder / "report.md", render_markdown(content))
-    write_json(
-        folder / VERDICT,
-        {"judgements": [asdict(j) for j in judgements], "measurements": measured.summary},
-    )
+    write_verdict(folder, content, judgements, measured.summary)
 
 
 def _write(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from edgedistill.core.artefacts import Judgement
-from edgedistill.core.files import read_json, write_json, write_text
 from edgedistill.evaluate.guard_fit import FittedGuard
-from edgedistill.evaluate.verdict import judge, reasons, ships
+from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.evidence import Control, calibrated_guard, control_answers
 from edgedistill.pipeline.fidelity import keep_ledger
 from edgedistill.pipeline.measurement import Measured, measure
@@ -22,7 +21,14 @@ from edgedistill.pipeline.search import CONTROL, Tried
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
-from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, VERDICT, Verified
+from edgedistill.pipeline.verified import (
+    ANSWERS,
+    ARCHIVE,
+    BUNDLE,
+    Verified,
+    read_verdict,
+    write_verdict,
+)
 from edgedistill.runtime.bundle import write_archive
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import load
@@ -62,16 +68,10 @@ def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
         "verification", inputs, lambda folder: _compute(made, folder),
         rooms=("evaluate", "runtime", "pipeline", "tasks"),
     )  # fmt: skip
-    verdict = read_json(stage.folder / VERDICT)
-    judgements = tuple(Judgement(**row) for row in verdict["judgements"])
-    return Verified(
-        stage, ships(judgements), judgements, reasons(judgements), verdict["measurements"]
-    )
+    return read_verdict(stage)
 
 
 def _compute(made: Made, folder: Path) -> None:
-    from edgedistill.evaluate.report.html import render_html
-    from edgedistill.evaluate.report.markdown import render_markdown
     from edgedistill.pipeline.content import report_content
 
     ground = made.ground
@@ -97,13 +97,7 @@ def _compute(made: Made, folder: Path) -> None:
     write_archive(bundle, folder / ARCHIVE)
     _save_answers(folder, measured, controls)
     content = report_content(made, fitted, measured, controls, ledger, judgements, bundle)
-    write_json(folder / "report.json", content.as_json())
-    write_text(folder / "report.html", render_html(content))
-    write_text(folder / "report.md", render_markdown(content))
-    write_json(
-        folder / VERDICT,
-        {"judgements": [asdict(j) for j in judgements], "measurements": measured.summary},
-    )
+    write_verdict(folder, content, judgements, measured.summary)
 
 
 def _write(

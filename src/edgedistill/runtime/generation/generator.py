@@ -56,6 +56,13 @@ class Generator:
                 path, threads=threads or manifest.threads, context=settings.context
             )
         tokenizer = Tokenizer(files[TOKENIZER], literal=True)
+        if tokenizer.num_tokens > session.header.vocab_size:
+            raise BundleError(
+                f"the tokenizer has {tokenizer.num_tokens:,} tokens, the model "
+                f"{session.header.vocab_size:,}",
+                where=TOKENIZER,
+                fix="make the bundle again",
+            )
         return cls(manifest, session, tokenizer, TextBoundary.from_files(files))
 
     def predict(self, texts: Sequence[Any]) -> list[GeneratedText]:
@@ -170,13 +177,3 @@ class Generator:
     def _out_of_bounds(self, score: float, num_prompt: int, num_new: int) -> GeneratedText:
         detail = f"score {score:.4g}, at most {self.boundary.threshold:.4g} is in bounds"
         return abstention("out_of_bounds", detail, score, num_prompt=num_prompt, num_new=num_new)
-
-
-def require_vocabulary(tokenizer: Tokenizer, num_embeddings: int) -> None:
-    """Raise BundleError where the tokenizer has ids that the model has no embedding for."""
-    if tokenizer.num_tokens > num_embeddings:
-        raise BundleError(
-            f"the tokenizer has {tokenizer.num_tokens} tokens, the model {num_embeddings}",
-            where=TOKENIZER,
-            fix="make the bundle again",
-        )
