@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -159,9 +160,10 @@ def chunked_memory() -> Row:
         "if sys.argv[1] == 'chunked' else forward_kl((h @ w.T).log_softmax(-1), "
         "(th @ tw.T).log_softmax(-1)).mean(); loss.backward(); print(status() - base)"
     )
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
     taken = {
         kind: int(subprocess.run([sys.executable, "-c", code, kind], check=True, text=True,
-                  capture_output=True, env={"MALLOC_MMAP_THRESHOLD_": "1000000"}).stdout)
+                  capture_output=True, env=environment).stdout)
         for kind in ("chunked", "naive")
     }  # fmt: skip
     share = taken["chunked"] / taken["naive"]
