@@ -191,7 +191,9 @@ def test_a_model_with_other_inputs_is_refused() -> None:
         Session(renamed)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}", mtime=0), gzip.compress(b"x", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", gzip.compress(b"{}", mtime=0), gzip.compress(b"x", mtime=0)]
+)
 def test_a_broken_tokenizer_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError, match="tokenizer"):
         Classifier.from_files(make_manifest(), {**make_files(), TOKENIZER: content})
