@@ -21,6 +21,7 @@ from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.generation.boundary import surprisal
 from edgedistill.runtime.generation.generator import Generator
+from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 from edgedistill.runtime.generation.written import fault
 from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper, peak_memory_bytes
@@ -186,13 +187,14 @@ def _timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[np.ndar
     texts = [prompt_text(row) for row in ground.data.rows.test[:NUM_TIMED]]
     encoder, limit = ground.teacher.encoder, spec.output.max_new_tokens
     schema = ground.data.rows.schema
+    grammar = json_grammar(dict(schema)) if schema else None
     with LlamaCppSession(
         teacher, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as peer:
 
         def by_teacher(text: str) -> None:
             ids = encoder.encode_prompt((Turn("user", text),)).tolist()
-            peer.generate(ids, max_new_tokens=limit, json_schema=dict(schema) if schema else None)
+            peer.generate(ids, max_new_tokens=limit, grammar=grammar, with_ids=False)
 
         ours, theirs = alternate_ms([lambda text: generator.predict([text]), by_teacher], texts)
     return ours, theirs

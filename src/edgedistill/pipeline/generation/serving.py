@@ -11,6 +11,7 @@ from edgedistill.core.conversation import Conversation
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.generation.student import Ground
 from edgedistill.pipeline.generation.teacher import context_tokens
+from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
 from edgedistill.runtime.generation.settings import Frame, GenerationSettings
 from edgedistill.runtime.generation.written import fault
@@ -63,13 +64,13 @@ def ask(
     """Greedy answers of a GGUF file, by the task's schema unless not `constrained`."""
     spec, schema = ground.context.spec, ground.data.rows.schema
     limit = spec.output.max_new_tokens
-    grammar = dict(schema) if schema is not None and constrained else None
+    grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
     completions, answers = [], []
     with LlamaCppSession(
         file, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as session:
         for ids in prompts:
-            found = session.generate(ids, max_new_tokens=limit, json_schema=grammar)
+            found = session.generate(ids, max_new_tokens=limit, grammar=grammar)
             wrong = fault(
                 found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, schema=schema,

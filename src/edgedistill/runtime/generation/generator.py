@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.generation.answer import GeneratedText, abstention
 from edgedistill.runtime.generation.boundary import TextBoundary
+from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
 from edgedistill.runtime.generation.settings import GenerationSettings
 from edgedistill.runtime.generation.written import fault
@@ -41,6 +42,11 @@ class Generator:
         self.boundary = boundary
         self.settings = GenerationSettings.from_json(manifest.generation)
         self._check = InputCheck(manifest.input, num_special=0)
+        # Written once: for a schema of forty properties it takes as long as the answer itself.
+        schema = self.settings.schema
+        self._grammar = json_grammar(dict(schema)) if schema is not None else None
+        # Ids and log-probabilities cost a fifth of an answer, and only this score reads them.
+        self._needs_ids = boundary.kind == "doubt"
 
     @classmethod
     def from_files(
@@ -106,8 +112,9 @@ class Generator:
         if score is not None and not score <= self.boundary.threshold:
             return self._out_of_bounds(score, len(ids), 0)
         completion = self.complete(
-            ids, limit, temperature=temperature, seed=seed, stop=stop, on_text=on_text
-        )
+            ids, limit, temperature=temperature, seed=seed, stop=stop, on_text=on_text,
+            with_ids=self._needs_ids,
+        )  # fmt: skip
         return self._judged(completion, score, limit)
 
     def prompt_ids(self, turns: Turns) -> list[int]:
@@ -116,12 +123,8 @@ class Generator:
 
     def complete(self, ids: Sequence[int], max_new_tokens: int, **options: Any) -> Completion:
         """What the model writes after token ids, by the schema of the task, without checks."""
-        schema = self.settings.schema
         return self.session.generate(
-            ids,
-            max_new_tokens=max_new_tokens,
-            json_schema=dict(schema) if schema is not None else None,
-            **options,
+            ids, max_new_tokens=max_new_tokens, grammar=self._grammar, **options
         )
 
     def golden_row(self, text: str) -> dict[str, Any]:
@@ -137,7 +140,7 @@ class Generator:
         """The model from token ids to text, for timing without tokenizer and checks."""
         limit = self.settings.max_new_tokens
         prompts = [self.prompt_ids([("user", text)]) for text in texts]
-        return lambda ids: self.complete(ids, limit), prompts
+        return lambda ids: self.complete(ids, limit, with_ids=self._needs_ids), prompts
 
     def _predict_one(self, text: Any) -> GeneratedText:
         return self.answer([("user", text)])
