@@ -22,7 +22,7 @@ from edgedistill.pipeline.stages.student import Ground, load_student, train_stud
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.store import Store
-from edgedistill.train.batches import TrainingSet, epoch_batches
+from edgedistill.train.batches import TrainingSet
 from edgedistill.train.distill.response import Response, ResponseConfig
 
 NUM_STEPS = 40
@@ -71,7 +71,7 @@ def _ratio(task: Path, work: Path, *, quick: bool) -> tuple[float, float, float]
             logits = big(batch.input_ids, batch.attention_mask).logits
         learn(Batch(batch.input_ids, batch.attention_mask, batch.labels, {Signal.LOGITS: logits}))
 
-    batches = epoch_batches(examples, recipe.batch_size, 0, 0, torch.device("cpu"))
+    batches = examples.batches(recipe.batch_size, 0, 0, torch.device("cpu"))
     num = 10 if quick else NUM_STEPS
     return _alternate(learn_with_teacher, learn, list(islice(batches, num)))
 

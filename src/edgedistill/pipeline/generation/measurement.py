@@ -158,7 +158,7 @@ def _through_bundle(
         found = generator.complete(generator.prompt_ids(turns), settings.max_new_tokens)
         wrong = fault(
             found.text, finished=found.finish == "stop",
-            max_new_tokens=settings.max_new_tokens, schema=settings.schema,
+            max_new_tokens=settings.max_new_tokens, check=generator.schema_check,
         )  # fmt: skip
         answers.append(None if wrong else found.text)
         score_before = boundary.prompt_score(generator.tokenizer.encode(prompt_text(row)))

@@ -14,7 +14,7 @@ from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
 from edgedistill.runtime.generation.settings import Frame, GenerationSettings
-from edgedistill.runtime.generation.written import fault
+from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.tasks.generation.encoding import ConversationEncoder
 
 ROLES = ("system", "user", "assistant")
@@ -65,7 +65,7 @@ def ask(
     spec, schema = ground.context.spec, ground.data.rows.schema
     limit = spec.output.max_new_tokens
     grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
-    completions, answers = [], []
+    completions, answers, check = [], [], schema_check(schema)
     with LlamaCppSession(
         file, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as session:
@@ -73,7 +73,7 @@ def ask(
             found = session.generate(ids, max_new_tokens=limit, grammar=grammar)
             wrong = fault(
                 found.text, finished=found.finish == "stop",
-                max_new_tokens=limit, schema=schema,
+                max_new_tokens=limit, check=check,
             )  # fmt: skip
             completions.append(found)
             answers.append(found.text if wrong is None else None)

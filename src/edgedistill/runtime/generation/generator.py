@@ -13,7 +13,7 @@ from edgedistill.runtime.generation.boundary import TextBoundary
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
 from edgedistill.runtime.generation.settings import GenerationSettings
-from edgedistill.runtime.generation.written import fault
+from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.runtime.input_check import InputCheck
 from edgedistill.runtime.manifest import LANGUAGE_MODEL, TOKENIZER, Manifest
 from edgedistill.runtime.tokenizer import Tokenizer
@@ -44,6 +44,7 @@ class Generator:
         self._check = InputCheck(manifest.input, num_special=0)
         # Written once: for a schema of forty properties it takes as long as the answer itself.
         schema = self.settings.schema
+        self.schema_check = schema_check(schema)
         self._grammar = json_grammar(dict(schema)) if schema is not None else None
         # Ids and log-probabilities cost a fifth of an answer, and only this score reads them.
         self._needs_ids = boundary.kind == "doubt"
@@ -105,10 +106,11 @@ class Generator:
             return abstention(refused.reason or "wrong_type", refused.detail)
         ids = self.prompt_ids(turns)
         limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
-        refused_here = self._prompt_refusal(turns[-1][1], len(ids), limit)
+        asked = self.tokenizer.encode(turns[-1][1])
+        refused_here = self._prompt_refusal(len(asked), len(ids), limit)
         if refused_here is not None:
             return refused_here
-        score = self.boundary.prompt_score(self.tokenizer.encode(turns[-1][1]))
+        score = self.boundary.prompt_score(asked)
         if score is not None and not score <= self.boundary.threshold:
             return self._out_of_bounds(score, len(ids), 0)
         completion = self.complete(
@@ -145,9 +147,8 @@ class Generator:
     def _predict_one(self, text: Any) -> GeneratedText:
         return self.answer([("user", text)])
 
-    def _prompt_refusal(self, text: str, num_tokens: int, limit: int) -> GeneratedText | None:
+    def _prompt_refusal(self, num_text: int, num_tokens: int, limit: int) -> GeneratedText | None:
         most = self.manifest.input.max_tokens
-        num_text = len(self.tokenizer.encode(text))
         if num_text > most:
             return abstention("too_long", f"{num_text} tokens, at most {most}")
         if num_tokens + limit > self.settings.context:
@@ -163,7 +164,7 @@ class Generator:
             completion.text,
             finished=completion.finish == "stop",
             max_new_tokens=limit,
-            schema=self.settings.schema,
+            check=self.schema_check,
         )
         score = completion.doubt if score is None else score
         if wrong is not None:

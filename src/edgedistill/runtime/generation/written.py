@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgedistill.core.errors import MissingExtra
 from edgedistill.runtime.generation.answer import Reason
 
 #: A piece of this many tokens at most, again and again at the end of an answer, is a loop …
@@ -21,14 +22,14 @@ def fault(
     *,
     finished: bool,
     max_new_tokens: int,
-    schema: Mapping[str, Any] | None,
+    check: SchemaCheck | None,
 ) -> tuple[Reason, str] | None:
     """Why `text` is no answer, as (reason, detail); None where it is one."""
     if (period := repeated_end(text)) is not None:
         return "repeats", f"the text ends in a loop of {period!r}"
     if not finished:
         return "unfinished", f"no end within {max_new_tokens} tokens"
-    if schema is not None and (problem := schema_fault(text, schema)) is not None:
+    if check is not None and (problem := check.fault(text)) is not None:
         return "breaks_schema", problem
     return None
 
@@ -53,20 +54,33 @@ def repeated_end(text: str) -> str | None:
     return None
 
 
-def schema_fault(text: str, schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with a text that should be JSON of a schema, or None."""
-    from edgedistill.core.errors import MissingExtra
+class SchemaCheck:
+    """Checks answers against a JSON Schema. Built once, which takes longer than using it.
 
-    try:
-        import jsonschema
-    except ImportError as error:
-        raise MissingExtra("checking answers against a schema", "llm") from error
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        return f"not JSON: {error}"
-    found = next(jsonschema.Draft202012Validator(schema).iter_errors(value), None)
-    if found is None:
-        return None
-    place = "/".join(str(part) for part in found.absolute_path)
-    return f"{place or 'the answer'}: {found.message}"
+    Raises:
+        MissingExtra: jsonschema is not installed.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        try:
+            import jsonschema
+        except ImportError as error:
+            raise MissingExtra("checking answers against a schema", "llm") from error
+        self._validator: Any = jsonschema.Draft202012Validator(schema)
+
+    def fault(self, text: str) -> str | None:
+        """What is wrong with a text that should be JSON of the schema, or None."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return f"not JSON: {error}"
+        found = next(self._validator.iter_errors(value), None)
+        if found is None:
+            return None
+        place = "/".join(str(part) for part in found.absolute_path)
+        return f"{place or 'the answer'}: {found.message}"
+
+
+def schema_check(schema: Mapping[str, Any] | None) -> SchemaCheck | None:
+    """The check of a schema; None where any text will do."""
+    return None if schema is None else SchemaCheck(schema)

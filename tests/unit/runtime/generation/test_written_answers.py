@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.runtime.generation.written import fault, repeated_end, schema_fault
+from edgedistill.runtime.generation.written import SchemaCheck, fault, repeated_end, schema_check
 
-SCHEMA = {
+SCHEMA: dict[str, object] = {
     "type": "object",
     "properties": {"n": {"type": "integer", "minimum": 1}},
     "required": ["n"],
@@ -43,12 +43,14 @@ def test_what_is_no_loop_passes(text: str) -> None:
 @given(st.text(max_size=80))
 def test_no_text_raises(text: str) -> None:
     repeated_end(text)
-    assert schema_fault(text, {"type": "integer"}) is None or text.strip() != "7"
+    assert SchemaCheck({"type": "integer"}).fault(text) is None or text.strip() != "7"
 
 
 def test_the_first_fault_is_told() -> None:
-    def told(text: str, *, finished: bool = True, schema: object = SCHEMA) -> str | None:
-        found = fault(text, finished=finished, max_new_tokens=9, schema=schema)  # type: ignore[arg-type]
+    def told(
+        text: str, *, finished: bool = True, schema: dict[str, object] | None = SCHEMA
+    ) -> str | None:
+        found = fault(text, finished=finished, max_new_tokens=9, check=schema_check(schema))
         return found[0] if found else None
 
     assert told('{"n":3}') is None
@@ -60,5 +62,5 @@ def test_the_first_fault_is_told() -> None:
 
 
 def test_a_fault_names_the_place() -> None:
-    assert schema_fault('{"n":0}', SCHEMA) == "n: 0 is less than the minimum of 1"
-    assert (schema_fault("{", SCHEMA) or "").startswith("not JSON")
+    assert SchemaCheck(SCHEMA).fault('{"n":0}') == "n: 0 is less than the minimum of 1"
+    assert (SchemaCheck(SCHEMA).fault("{") or "").startswith("not JSON")
