@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import edgedistill
 import small_generation
 from edgedistill.cli.app import app
-from edgedistill.core.errors import BundleError, DataError, SpecError
+from edgedistill.core.errors import BudgetExceeded, BundleError, DataError, MissingExtra, SpecError
 from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.run import RunResult, run_task
 from edgedistill.runtime.generation.generator import Generator
@@ -172,6 +172,9 @@ def test_streaming_gives_the_same_text_in_pieces(generator: Generator) -> None:
         {"messages": [{"role": "assistant", "content": "x"}]},
         {"messages": [{"role": "user", "content": "x"}], "tools": []},
         {"messages": [{"role": "user", "content": "x"}], "temperature": -1},
+        {"messages": [{"role": "user", "content": "x"}], "stop": ""},
+        {"messages": [{"role": "user", "content": "x"}], "stop": ["y", ""]},
+        {"messages": [{"role": "user", "content": "x"}], "seed": 2**32 - 1},
     ],
 )
 def test_malformed_requests_are_told(generator: Generator, body: dict[str, object]) -> None:
@@ -188,12 +191,30 @@ def test_bad_input_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "objekt"}')
     with pytest.raises(SpecError, match="no JSON Schema"):
         check_task(task)
+    (tmp_path / "schema.json").write_text('{"type": "object", "not": {"required": ["n"]}}')
+    with pytest.raises(SpecError, match="not"):
+        check_task(task)
+    small_generation.write_task(tmp_path, budget={"memory_gb": 0.1})
+    with pytest.raises(BudgetExceeded, match="GB"):
+        check_task(task)
     small_generation.write_task(tmp_path, output={"purpose": "json", "max_new_tokens": 9})
     with pytest.raises(SpecError, match="schema_file"):
         check_task(task)
     small_generation.write_task(tmp_path, kind="poetry")
     with pytest.raises(SpecError, match="classification, generation"):
         check_task(task)
+
+
+def test_a_missing_extra_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = small_generation.write_task(tmp_path)
+    monkeypatch.setattr("edgedistill.pipeline.generation.dataset.find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match="generation"):
+        check_task(task)
+    with pytest.raises(MissingExtra, match="generation"):
+        run_task(task, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs" / "store").exists()
 
 
 def test_a_prompt_over_the_context_refuses_the_run(tmp_path: Path) -> None:

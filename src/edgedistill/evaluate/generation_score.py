@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from edgedistill.core.artefacts import Interval
 from edgedistill.core.errors import VerificationFailed
 from edgedistill.core.generation_task import Metric
-from edgedistill.evaluate.generation_metrics import exact_match, field_counts, parse_record
+from edgedistill.evaluate.generation_metrics import (
+    FieldCounts,
+    exact_match,
+    field_counts,
+    paired_ratio_interval,
+    parse_record,
+)
+from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.evaluate.text_overlap import bleu, chrf, rouge
 
 Answers = Sequence[str | None]
@@ -45,6 +52,9 @@ def retention(
 ) -> Interval:
     """Student's score over the teacher's on the same rows, by a paired bootstrap over rows.
 
+    Fields and whole answers have the bound for losses that were not seen (see
+    `intervals.retention_interval`); a corpus metric has no rows to lose, so none.
+
     Raises:
         VerificationFailed: a teacher that scores 0.
     """
@@ -54,6 +64,12 @@ def retention(
             where=f"metric {metric}",
             fix="train the teacher longer, or give it more rows",
         )
+    if metric == "field_f1":
+        counts = (_counts(answers, expected) for answers in (teacher, student))
+        return paired_ratio_interval(*counts, confidence=confidence, seed=seed)
+    if metric == "exact_match":
+        right = (exact_match(list(answers), list(expected)) for answers in (teacher, student))
+        return retention_interval(*right, confidence=confidence, seed=seed)
     return _paired(
         metric, teacher, student, expected, lambda a, b: b / np.maximum(a, 1e-9), confidence, seed
     )
@@ -119,12 +135,16 @@ def _scorer(
 
 
 def _field_f1(answers: Answers, expected: Sequence[str]) -> Callable[[NDArray[np.int64]], Floats]:
-    counts = field_counts(
+    counts = _counts(answers, expected)
+    both = counts.num_predicted + counts.num_expected
+    return lambda rows: 2.0 * counts.num_right[rows].sum(1) / np.maximum(1, both[rows].sum(1))
+
+
+def _counts(answers: Answers, expected: Sequence[str]) -> FieldCounts:
+    return field_counts(
         [None if a is None else parse_record(a) for a in answers],
         [parse_record(text) for text in expected],
     )
-    both = counts.num_predicted + counts.num_expected
-    return lambda rows: 2.0 * counts.num_right[rows].sum(1) / np.maximum(1, both[rows].sum(1))
 
 
 def _corpus(

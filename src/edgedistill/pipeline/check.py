@@ -15,7 +15,7 @@ from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import Forecast, forecast
-from edgedistill.pipeline.generation.dataset import load_conversations
+from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import forecast_generation
 from edgedistill.tasks.classification import TextEncoder
 
@@ -54,14 +54,15 @@ def check_task(path: Path) -> CheckResult:
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     """The same for a generation task."""
+    require_llm()
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
     characters = sum(len(turn.content) for row in rows.train for turn in row.turns)
     expected = forecast_generation(spec, characters, len(rows.test))
-    return CheckResult(spec, report, expected, tuple(_time_warnings(spec, expected)))
+    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 
-def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
+def budget_warnings(spec: TaskSpec | GenerationSpec, expected: Forecast) -> list[str]:
     """What of the budget looks tight; memory that cannot suffice is refused.
 
     Raises:
@@ -75,10 +76,6 @@ def budget_warnings(spec: TaskSpec, expected: Forecast) -> list[str]:
             where="budget.memory_gb",
             fix="raise the budget, or choose a smaller teacher",
         )
-    return _time_warnings(spec, expected)
-
-
-def _time_warnings(spec: TaskSpec | GenerationSpec, expected: Forecast) -> list[str]:
     minutes = expected.total_s / 60
     if minutes > spec.budget.wall_time_minutes:
         is_search = isinstance(spec, TaskSpec) and spec.student.family == "auto"

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 from anyio import to_thread
@@ -22,9 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 from edgedistill.runtime.generation.answer import GeneratedText
 from edgedistill.runtime.generation.generator import Generator
+from edgedistill.runtime.generation.llama_cpp import MAX_SEED
 from edgedistill.service.limits import Traffic
 
 Turns = list[tuple[str, str]]
+StopText = Annotated[StrictStr, Field(min_length=1)]
 
 
 class Message(BaseModel):
@@ -44,8 +46,8 @@ class Sampling(BaseModel):
     model: str | None = Field(default=None, description="ignored: there is one model")
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
-    seed: int = Field(default=0, ge=0)
-    stop: list[StrictStr] | StrictStr = Field(default_factory=list)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    stop: list[StopText] | StopText = Field(default_factory=list)
     stream: bool = False
     n: Literal[1] = 1
 

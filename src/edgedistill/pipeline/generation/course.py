@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.artefact import make_artefact
-from edgedistill.pipeline.generation.dataset import prepare_conversations
+from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
 from edgedistill.pipeline.generation.transfer import prepare_transfer
@@ -14,7 +14,12 @@ from edgedistill.pipeline.verified import Verified
 
 
 def carry_out(context: Context[GenerationSpec]) -> Verified:
-    """Teach, distil, write the file, measure, judge."""
+    """Teach, distil, write the file, measure, judge.
+
+    Raises:
+        MissingExtra: what writes and runs a GGUF file is not installed.
+    """
+    require_llm()
     data = prepare_conversations(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)

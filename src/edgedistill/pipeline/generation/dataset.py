@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgedistill.core.conversation import Conversation, Turn
-from edgedistill.core.errors import SpecError
+from edgedistill.core.errors import MissingExtra, SpecError
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.data.conversation_report import ConversationReport, report_on
@@ -16,6 +17,7 @@ from edgedistill.data.conversations import ConversationColumns, read_conversatio
 from edgedistill.data.reading import read_examples
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.generation.json_grammar import json_grammar
 
 SPLITS = ("train", "validation", "test")
 QUARANTINE = "quarantine-{split}.jsonl"
@@ -116,8 +118,21 @@ def load_conversations(
     return rows, report_on(splits)
 
 
+def require_llm() -> None:
+    """Raise MissingExtra unless all that writes and runs a GGUF file is here.
+
+    Told before anything is begun: it is needed when hours of training are over.
+    """
+    if any(find_spec(package) is None for package in ("gguf", "jsonschema", "xllamacpp")):
+        raise MissingExtra("a generation task", "llm")
+
+
 def read_schema(spec: GenerationSpec, root: Path) -> Mapping[str, Any] | None:
-    """The JSON Schema that the task names, checked; None where it names none."""
+    """The JSON Schema that the task names; None where it names none.
+
+    Raises:
+        SpecError: no JSON Schema, or one that answers cannot be held to as they are written.
+    """
     if spec.output.schema_file is None:
         return None
     import jsonschema
@@ -134,6 +149,10 @@ def read_schema(spec: GenerationSpec, root: Path) -> Mapping[str, Any] | None:
         ) from error
     if not isinstance(schema, dict):
         raise SpecError("the schema is no object", where=str(path))
+    try:
+        json_grammar(schema)
+    except SpecError as error:
+        raise SpecError(error.what, where=str(path), fix=error.fix) from error
     return schema
 
 

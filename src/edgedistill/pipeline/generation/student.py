@@ -68,10 +68,11 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
 
         model = _new(ground)
         step, rows = _method(ground) if distilled else _control_method(ground)
+        teacher = ground.teacher
+        validation = sequences(teacher.encoder, ground.data.rows.validation, teacher.tokenizer.pad)
         record = run_training(
-            ground.context, model, step, rows, ground.teacher.encoder, ground.data,
-            spec.student.training, ground.teacher.tokenizer.pad, folder, name,
-        )  # fmt: skip
+            ground.context, model, step, rows, validation, spec.student.training, folder, name
+        )
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS)
         write_json(folder / TRAINING, record)

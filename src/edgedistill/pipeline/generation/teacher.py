@@ -1,4 +1,4 @@
-"""Stage `teacher`: a Llama trained from nothing with a vocabulary of its own, or one as it is."""
+"""Stage `teacher`: a Llama trained from nothing, with a vocabulary learned from the rows."""
 
 from __future__ import annotations
 
@@ -69,14 +69,19 @@ def prepare_teacher(context: Context[GenerationSpec], data: PreparedConversation
     def compute(folder: Path) -> None:
         from edgedistill.models.language.llama import build, save_model
         from edgedistill.models.language.tokenizer import train_tokenizer
+        from edgedistill.train.tune.next_token import NextToken
 
         texts = [turn.content for row in data.rows.train for turn in row.turns]
         tokenizer = train_tokenizer(texts, spec.teacher.vocabulary_size)
         tokenizer.save(folder / TOKENIZER)
         model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
         encoder = encoder_of(folder, spec)
-        record = train_on_rows(
-            context, model, encoder, data, spec.teacher.training, tokenizer.pad, folder, "teacher"
+        rows, validation = (
+            sequences(encoder, split, tokenizer.pad)
+            for split in (data.rows.train, data.rows.validation)
+        )
+        record = run_training(
+            context, model, NextToken(), rows, validation, spec.teacher.training, folder, "teacher"
         )
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS)
@@ -105,43 +110,25 @@ def model_config(shape: LanguageModelShape, spec: GenerationSpec) -> Any:
     return LanguageModelConfig(**shape.model_dump(), max_positions=context_tokens(spec))
 
 
-def train_on_rows(
-    context: Context[GenerationSpec],
-    model: Any,
-    encoder: ConversationEncoder,
-    data: PreparedConversations,
-    training: LanguageTraining,
-    pad_id: int,
-    folder: Path,
-    stage: str,
-) -> dict[str, Any]:
-    """Train on the rows themselves, without a teacher; returns the record of it."""
-    from edgedistill.train.tune.next_token import NextToken
-
-    rows = sequences(encoder, data.rows.train, pad_id)
-    return run_training(
-        context, model, NextToken(), rows, encoder, data, training, pad_id, folder, stage
-    )
-
-
 def run_training(
     context: Context[GenerationSpec],
     model: Any,
     step: Any,
     rows: Any,
-    encoder: ConversationEncoder,
-    data: PreparedConversations,
+    validation: Any,
     training: LanguageTraining,
-    pad_id: int,
     folder: Path,
     stage: str,
 ) -> dict[str, Any]:
-    """The one loop, scored by minus the validation loss, with a guard against loss spikes."""
+    """The one loop, scored by minus the validation loss, with a guard against loss spikes.
+
+    Args:
+        rows, validation: sets of `sequences`. folder: gets the checkpoints.
+    """
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.spikes import SpikeGuard
     from edgedistill.train.tune.next_token import mean_loss
 
-    validation = sequences(encoder, data.rows.validation, pad_id)
     result = train(
         model, step, rows,
         score=lambda trained: -mean_loss(trained, validation),
