@@ -19,7 +19,7 @@ class Recipe:
     """How students of a family are trained by default: settings of the loop, and the temperature
     of response distillation. `control_epochs`, `control_batch_size`: for the same network on labels
     alone, which sees far fewer texts an epoch. `least_steps`: small data sets get more epochs,
-    until training has this many steps. `averaging`: of the weights, see `LoopConfig`."""
+    until training has this many steps."""
 
     num_epochs: int
     control_epochs: int
@@ -33,7 +33,6 @@ class Recipe:
     precision: str = "fp32"
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
-    averaging: float | None = None
 
 
 @dataclass(frozen=True)

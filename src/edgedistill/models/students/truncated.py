@@ -168,7 +168,7 @@ def _size_bytes(config: TruncatedConfig, num_rows: int, num_labels: int, hidden:
 RECIPE = Recipe(
     num_epochs=3, control_epochs=5, learning_rate=5e-4, batch_size=64,
     least_steps=300, temperature=2.0,
-    precision="bf16", averaging=3.0,
+    precision="bf16",
 )  # fmt: skip
 
 FAMILY = StudentFamily(

@@ -176,7 +176,6 @@ def _train(
             precision=recipe.precision,
             patience=recipe.patience,
             weight_decay=recipe.weight_decay,
-            averaging=recipe.averaging,
             seed=ground.context.spec.seed,
         ),
         checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
