@@ -95,7 +95,7 @@ FORMS = st.sampled_from(["normal", "heavy", "positive", "sparse", "few"])
 
 
 @pytest.mark.parametrize("kind", BLOCK_TYPES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), form=FORMS, used=st.sampled_from([None, 0.3, 3.0]))
 def test_never_worse_than_plain_rounding(
     kind: str, seed: int, form: str, used: float | None
@@ -133,7 +133,7 @@ LEVELS = {"Q8_0": 254, "Q5_1": 31, "Q5_0": 31, "Q4_1": 15, "Q4_0": 15}
 
 
 @pytest.mark.parametrize("kind", LEVELS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), form=FORMS)
 def test_a_block_errs_by_no_more_than_its_steps(kind: str, seed: int, form: str) -> None:
     """Root mean square of a block: half a step of rounding at most, the step that of its span."""

@@ -266,13 +266,13 @@ def _tensors(
             raise ModelError(f"{source} holds weights that are not finite")
         for projection, num_heads in rows.items():
             if source.endswith(f".{projection}.weight"):
-                values = _interleaved(values, num_heads)
+                values = interleaved(values, num_heads)
         seen.add(name)
         yield name, np.ascontiguousarray(values)
     _require_complete(seen, config, tied)
 
 
-def _interleaved(values: np.ndarray, num_heads: int) -> np.ndarray:
+def interleaved(values: np.ndarray, num_heads: int) -> np.ndarray:
     """Rows of each head [2, half] as [half, 2].
 
     `transformers` rotates row i of a head with row i + half, llama.cpp row 2i with row 2i + 1.

@@ -136,7 +136,7 @@ def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
         report.PassOutcome(
             name=v.kind,
             kept=v.kept,
-            reason=v.reason or "smallest that keeps the score",
+            reason="; ".join(filter(None, (v.reason or "smallest that keeps the score", v.fallbacks))),
             size_before_bytes=full.size_bytes,
             size_after_bytes=v.size_bytes,
             latency_p95_before_ms=full.p95_ms,
