@@ -79,7 +79,7 @@ plain_q45: dict[str, Callable[[Matrix], Matrix]] = {
 def drawn(seed: int, shape: tuple[int, int], form: str) -> Matrix:
     """Random matrices of many sorts."""
     rng = np.random.default_rng(seed)
-    values = rng.normal(size=shape) * 10.0 ** rng.integers(-4, 3)
+    values: npt.NDArray[Any] = rng.normal(size=shape) * 10.0 ** rng.integers(-4, 3)
     if form == "heavy":
         values = rng.standard_t(2, size=shape)
     elif form == "positive":
@@ -140,8 +140,8 @@ def test_a_block_errs_by_no_more_than_its_steps(kind: str, seed: int, form: str)
     blocks = drawn(seed, (8, 32), form)
     found = decoded(quantise(blocks, kind), kind)
     if kind.endswith("_1"):
-        span = blocks.max(1) - blocks.min(1)
-        rough = np.abs(blocks).max(1) * 2.0**-10
+        span: npt.NDArray[Any] = blocks.max(1) - blocks.min(1)
+        rough: npt.NDArray[Any] = np.abs(blocks).max(1) * 2.0**-10
     else:
         span = 2 * np.abs(blocks).max(1)
         rough = span * 2.0**-11

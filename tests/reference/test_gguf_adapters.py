@@ -159,8 +159,8 @@ def test_damaged_adapters_are_refused(base: Path, folder: Path, tmp_path: Path) 
         write_gguf_adapter(tmp_path, base=base, to=to)
     with pytest.raises(ModelError, match="no adapter"):
         write_gguf_adapter(small_llama.make_model(), base=base, to=to)
+    wrong = changed(folder, tmp_path / "ia3", peft_type="IA3")
     with pytest.raises(ModelError, match="only LoRA"):
-        wrong = changed(folder, tmp_path / "ia3", peft_type="IA3")
         write_gguf_adapter(wrong, base=base, to=to)
     with pytest.raises(BundleError, match="GGUF"):
         write_gguf_adapter(folder, base=folder / "adapter_config.json", to=to)

@@ -100,7 +100,7 @@ def test_what_calibration_used_is_stored_finer(
     """Rounded by importance, what a layer puts out for its inputs errs less."""
     texts = [tokenizer.encode(text).ids for text in small_llama.TEXTS]
     used = mean_squared_inputs(model, texts)
-    errors = {}
+    errors: dict[str, dict[str, float]] = {}
     for name, importance in (("alike", None), ("used", used)):
         file = write_gguf(
             model, tokenizer, to=tmp_path / name, kind="q4_0", importance=importance

@@ -1,1 +1,1 @@
-"""Matrices in the block formats of ggml: the scale search, the K-quants' super-blocks, the bytes."""
+"""Matrices in the block formats of ggml: the search for scales, super-blocks, bytes."""

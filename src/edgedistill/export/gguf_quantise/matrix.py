@@ -71,9 +71,7 @@ def quantise(values: npt.ArrayLike, kind: str, importance: npt.ArrayLike | None 
         for start in range(0, rows, step):
             part = matrix[start : start + step]
             spread = np.ascontiguousarray(np.broadcast_to(weights, part.shape))
-            parts.append(
-                block.pack(part.reshape(-1, block.width), spread.reshape(-1, block.width))
-            )
+            parts.append(block.pack(part.reshape(-1, block.width), spread.reshape(-1, block.width)))
     if not parts:
         return np.zeros((0, 0), np.uint8)
     return np.concatenate(parts).reshape(rows, -1)
@@ -97,7 +95,8 @@ def column_weights(importance: npt.ArrayLike | None, width: int) -> Floats:
     if mean == 0:
         return np.ones(width, np.float32)
     floored = np.maximum(given / mean, FLOOR)
-    return (floored / floored.mean()).astype(np.float32)
+    weights: Floats = (floored / floored.mean()).astype(np.float32)
+    return weights
 
 
 def _divisors(low: int, shares: tuple[float, ...]) -> list[float]:

@@ -116,12 +116,14 @@ def affine(
         spread = total * second - first * first
         # Levels that are all alike leave the scale open.
         steep = spread > 1e-5 * total * second
-        scale = np.where(steep, (total * product - first * mean) / spread, 0).clip(0)
+        slope = (total * product - first * mean) / spread
+        scale: Floats = np.where(steep, slope, 0).clip(0).astype(np.float32)
         offset = (mean - scale * first) / total
         if below_zero:
             through_zero = np.where(second > 0, product / second, 0).clip(0)
-            scale, offset = np.where(offset > 0, through_zero, scale), np.minimum(offset, 0)
-        return rounded(scale, offset)
+            scale = np.where(offset > 0, through_zero, scale)
+            offset = np.minimum(offset, 0)
+        return rounded(scale, offset.astype(np.float32))
 
     best = rounded(span / np.float32(high), lowest)
     for divisor in divisors:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgedistill.export.gguf_quantise.scales import (
     Floats,
@@ -154,7 +155,9 @@ class SuperBlockSearch:
         _take(best, found, better, ("d", "d_min", "scales", "mins", "levels", "error"))
 
 
-def _take(best: SuperBlocks, found: SuperBlocks, better: object, names: tuple[str, ...]) -> None:
+def _take(
+    best: SuperBlocks, found: SuperBlocks, better: npt.NDArray[np.bool_], names: tuple[str, ...]
+) -> None:
     for name in names:
         setattr(best, name, np.where(better, getattr(found, name), getattr(best, name)))
 

@@ -1,4 +1,4 @@
-"""Training rows run through a student, so that its weights are rounded where the task needs them."""
+"""What training rows use of a student: its weights are rounded finer there."""
 
 from __future__ import annotations
 
