@@ -18,8 +18,7 @@ class GgufType:
             Below 8 bits it has more than the rest, as in llama.cpp's own quantiser: errors there
             fall on every token.
         first: format of the first block's matrices, where there are more blocks: what it gets
-            wrong goes through all others. On SNIPS (3 and 5 blocks) it made half to four fifths
-            of the squared change of log-probabilities.
+            wrong goes through all others (measured in docs/decisions/0013).
         file: name of the whole in `gguf.LlamaFileType`.
         bits: bits a weight of a matrix in that format, block scales included.
     """
