@@ -18,6 +18,10 @@ from edgedistill.core.task import (
 Purpose = Literal["json", "translation", "summarisation", "question_answering", "instructions"]
 Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
 
+WeightType = Literal[
+    "f32", "f16", "q8_0_f16", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0"
+]
+
 #: The metric that a purpose is judged on, unless the task names another.
 METRICS: dict[str, Metric] = {
     "json": "field_f1",
@@ -137,9 +141,13 @@ class LanguageStudent(Section):
     initialise: Literal["new", "teacher"] = "new"
     """`teacher`: cut out of the teacher's weights by layers and by the units most in use."""
     training: LanguageTraining = LanguageTraining()
-    weight_types: Annotated[tuple[Literal["f32", "f16", "q8_0", "q5_0", "q4_0"], ...],
-                            Field(min_length=1)] = ("f16", "q8_0", "q5_0", "q4_0")  # fmt: skip
-    """Types of weights to try; the smallest that keeps the score ships."""
+    weight_types: Annotated[tuple[WeightType, ...], Field(min_length=1)] = (
+        "f16", "q8_0_f16", "q8_0", "q5_0", "q4_0",
+    )  # fmt: skip
+    """Types of weights to try, the widest first; the smallest that keeps the score ships. Types
+    of blocks are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16.
+    `q6_k`, `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`,
+    `q5_1`, `q5_0`."""
 
 
 class TokenDistillation(Section):

@@ -3,7 +3,7 @@ answers as well. Each is the file that would ship, run in the runtime that ships
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.evaluate.generation_score import score
+from edgedistill.pipeline.generation.calibration import calibrate, told
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.store import StageResult
@@ -31,7 +32,8 @@ class Variant:
     """One type of weights, measured on validation.
 
     `agreement`: share of tokens equal to those of the widest type, under greedy decoding.
-    `new_ms`: milliseconds a new token, median. `fallbacks`: tensors that stayed F16.
+    `new_ms`: milliseconds a new token, median. `fallbacks`: formats that stand in for the type
+    where its blocks do not divide a matrix, in words.
     """
 
     kind: str
@@ -41,7 +43,7 @@ class Variant:
     p50_ms: float
     p95_ms: float
     tokens_per_s: float
-    fallbacks: int
+    fallbacks: str
     kept: bool = False
     reason: str = ""
 
@@ -75,11 +77,12 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         rows = ground.data.rows.validation[:NUM_ASKED]
         expected, prompts = [row.response for row in rows], prompts_of(ground, rows)
         model = student.load()
+        importance = calibrate(ground, model, folder)
         variants: list[Variant] = []
         widest: Asked | None = None
         for kind in spec.student.weight_types:
             path = folder / f"{kind}.gguf"
-            written = write_file(ground, model, path, kind)
+            written = write_file(ground, model, path, kind, importance)
             asked = ask(ground, path, prompts)
             widest = widest or asked
             variants.append(
@@ -89,6 +92,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         chosen = choose(variants, required)
         for variant in chosen:
             note = "kept" if variant.kept else f"declined: {variant.reason}"
+            note += f" ({variant.fallbacks})" if variant.fallbacks else ""
             ground.context.listener(Event("artefact", "note", f"{variant.kind} {note}"))
         write_json(folder / "variants.json", [asdict(v) for v in chosen])
 
@@ -97,13 +101,20 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     return Artefact(stage, next(v for v in variants if v.kept), variants)
 
 
-def write_file(ground: Ground, model: Any, path: Path, kind: str) -> Any:
-    """A model of the run as one GGUF file."""
+def write_file(
+    ground: Ground,
+    model: Any,
+    path: Path,
+    kind: str,
+    importance: Mapping[str, np.ndarray] | None = None,
+) -> Any:
+    """A model of the run as one GGUF file; types of blocks are rounded by `importance`."""
     from edgedistill.export.gguf import write_gguf
 
     return write_gguf(
-        model, ground.teacher.encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name
-    )
+        model, ground.teacher.encoder.tokenizer, to=path, kind=kind,
+        name=ground.context.spec.name, importance=importance,
+    )  # fmt: skip
 
 
 def token_agreement(first: Sequence[Any], second: Sequence[Any]) -> float:
@@ -159,5 +170,5 @@ def _measured(kind: str, written: Any, asked: Asked, widest: Asked, value: float
         p50_ms=float(np.percentile(whole, 50)),
         p95_ms=float(np.percentile(whole, 95)),
         tokens_per_s=1000.0 * new_tokens / sum(c.new_ms for c in asked.completions),
-        fallbacks=len(written.fallbacks),
+        fallbacks=told(written.fallbacks),
     )

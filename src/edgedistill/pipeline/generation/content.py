@@ -136,7 +136,8 @@ def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
         report.PassOutcome(
             name=v.kind,
             kept=v.kept,
-            reason=v.reason or "smallest that keeps the score",
+            reason=(v.reason or "smallest that keeps the score")
+            + (f"; {v.fallbacks}" if v.fallbacks else ""),
             size_before_bytes=full.size_bytes,
             size_after_bytes=v.size_bytes,
             latency_p95_before_ms=full.p95_ms,

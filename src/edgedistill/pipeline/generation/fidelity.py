@@ -20,7 +20,7 @@ from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
 #: Least share of tokens equal to the hop before.
-LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "q8_0": 0.95}
+LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "q8_0_f16": 0.95, "q8_0": 0.95}
 
 
 @dataclass(frozen=True)

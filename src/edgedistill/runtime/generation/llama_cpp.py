@@ -63,6 +63,7 @@ class LlamaCppSession:
         path: the GGUF file.
         threads: threads for reading prompts and generating.
         context: tokens that prompt and answer may have together.
+        adapter: a LoRA adapter of this model as a GGUF file, added to its weights as it runs.
 
     Raises:
         MissingExtra: `xllamacpp` is not installed.
@@ -70,7 +71,9 @@ class LlamaCppSession:
         SpecError: `context` is more than the model was made for.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, context: int) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, context: int, adapter: Path | None = None
+    ) -> None:
         self.header = read_header(path)
         if not 1 <= context <= self.header.context:
             raise SpecError(
@@ -79,7 +82,7 @@ class LlamaCppSession:
         if threads < 1:
             raise SpecError(f"{threads} threads", fix="1 or more")
         self.context = context
-        self._server: Any = _open(path, threads, context)
+        self._server: Any = _open(path, threads, context, adapter)
 
     def close(self) -> None:
         """Free the model's memory; the session cannot be used afterwards."""
@@ -271,7 +274,7 @@ class _Answer:
         )
 
 
-def _open(path: Path, threads: int, context: int) -> Any:
+def _open(path: Path, threads: int, context: int, adapter: Path | None) -> Any:
     """The wheel's server with the model loaded."""
     try:
         import xllamacpp
@@ -279,6 +282,8 @@ def _open(path: Path, threads: int, context: int) -> Any:
         raise MissingExtra("running a GGUF file", "llm") from error
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
+    if adapter is not None:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     parameters.verbosity = -1
     parameters.n_ctx, parameters.n_parallel, parameters.fit_params = context, 1, False
     for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
@@ -298,7 +303,8 @@ def _open(path: Path, threads: int, context: int) -> Any:
             return xllamacpp.Server(parameters)
         except RuntimeError as error:
             raise BundleError(
-                f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model",
+                f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model"
+                + (" with its adapter" if adapter else ""),
                 where=str(path),
                 fix="export it again, or install a newer xllamacpp",
             ) from error
