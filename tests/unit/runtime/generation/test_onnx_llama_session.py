@@ -14,7 +14,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import small_llama
@@ -168,6 +168,8 @@ def compound(part: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 @given(schema=st.recursive(SCALARS, compound, max_leaves=5), seed=st.integers(0, 99))
+@example({"type": "array", "items": {"type": "boolean"}, "maxItems": 1}, 0)
+@example({"type": "string", "maxLength": 0}, 0)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
