@@ -19,8 +19,9 @@ Purpose = Literal["json", "translation", "summarisation", "question_answering", 
 Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
 
 WeightType = Literal[
-    "f32", "f16", "q8_0_f16", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0"
-]
+    "f32", "f16", "q8_0_f16", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0",
+    "onnx_f32", "onnx_int8",
+]  # fmt: skip
 
 #: The metric that a purpose is judged on, unless the task names another.
 METRICS: dict[str, Metric] = {
@@ -50,6 +51,11 @@ class GenerationOutput(Section):
     """What answers are scored by; left out: the purpose's own."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
     """Longest answer; one that runs into it is an abstention."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Continuations that are followed at once; 1 is greedy, more need ONNX types of weights."""
+    length_penalty: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    """With several beams: power of the length that log-probabilities are divided by; higher
+    prefers longer answers."""
 
     @model_validator(mode="after")
     def _schema_for_json(self) -> GenerationOutput:
@@ -144,10 +150,11 @@ class LanguageStudent(Section):
     weight_types: Annotated[tuple[WeightType, ...], Field(min_length=1)] = (
         "f16", "q8_0_f16", "q8_0", "q5_0", "q4_0",
     )  # fmt: skip
-    """Types of weights to try, the widest first; the smallest that keeps the score ships. Types
-    of blocks are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16.
-    `q6_k`, `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`,
-    `q5_1`, `q5_0`."""
+    """Types of weights to try, the widest first; the smallest that keeps the score ships. Those
+    named `onnx_…` run in ONNX Runtime, the others are GGUF and run in llama.cpp. Types of blocks
+    are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16. `q6_k`,
+    `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`, `q5_1`,
+    `q5_0`."""
 
 
 class TokenDistillation(Section):
@@ -208,3 +215,13 @@ class GenerationSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _beams_in_onnx(self) -> GenerationSpec:
+        gguf = [kind for kind in self.student.weight_types if not kind.startswith("onnx_")]
+        if self.output.beams > 1 and gguf:
+            raise ValueError(
+                f"llama.cpp has no beam search: output.beams {self.output.beams} needs "
+                f"student.weight_types of ONNX alone (onnx_f32, onnx_int8), not {', '.join(gguf)}"
+            )
+        return self

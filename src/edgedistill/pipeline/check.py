@@ -54,7 +54,7 @@ def check_task(path: Path) -> CheckResult:
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     """The same for a generation task."""
-    require_llm()
+    require_llm(spec)
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
     characters = sum(len(turn.content) for row in rows.train for turn in row.turns)

@@ -19,7 +19,7 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     Raises:
         MissingExtra: what writes and runs a GGUF file is not installed.
     """
-    require_llm()
+    require_llm(context.spec)
     data = prepare_conversations(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)

@@ -11,8 +11,9 @@ from edgedistill.core.conversation import Conversation
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.generation.student import Ground
 from edgedistill.pipeline.generation.teacher import context_tokens
+from edgedistill.runtime.generation.completion import Completion, LanguageSession
 from edgedistill.runtime.generation.json_grammar import json_grammar
-from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
+from edgedistill.runtime.generation.sessions import open_session
 from edgedistill.runtime.generation.settings import Frame, GenerationSettings
 from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.tasks.generation.encoding import ConversationEncoder
@@ -50,7 +51,25 @@ def generation_settings(
         context=context_tokens(spec),
         max_new_tokens=spec.output.max_new_tokens,
         schema=schema,
+        beams=spec.output.beams,
+        length_penalty=spec.output.length_penalty,
     )
+
+
+def open_model(ground: Ground, file: Path) -> LanguageSession:
+    """A file of the run in the runtime that would run it on a device."""
+    spec = ground.context.spec
+    return open_session(
+        file,
+        tokenizer=ground.teacher.encoder.tokenizer.to_str(),
+        threads=spec.requirements.threads,
+        context=context_tokens(spec),
+    )
+
+
+def search_of(spec: GenerationSpec) -> dict[str, Any]:
+    """How an answer is looked for, as `LanguageSession.generate` takes it."""
+    return {"beams": spec.output.beams, "length_penalty": spec.output.length_penalty}
 
 
 def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
@@ -61,16 +80,16 @@ def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
 def ask(
     ground: Ground, file: Path, prompts: Sequence[Sequence[int]], *, constrained: bool = True
 ) -> Asked:
-    """Greedy answers of a GGUF file, by the task's schema unless not `constrained`."""
+    """Answers of a file as the bundle would give them; plain greedy ones, without the task's
+    schema and beams, unless `constrained`."""
     spec, schema = ground.context.spec, ground.data.rows.schema
     limit = spec.output.max_new_tokens
     grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
+    search = search_of(spec) if constrained else {}
     completions, answers, check = [], [], schema_check(schema)
-    with LlamaCppSession(
-        file, threads=spec.requirements.threads, context=context_tokens(spec)
-    ) as session:
+    with open_model(ground, file) as session:
         for ids in prompts:
-            found = session.generate(ids, max_new_tokens=limit, grammar=grammar)
+            found = session.generate(ids, max_new_tokens=limit, grammar=grammar, **search)
             wrong = fault(
                 found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, check=check,
