@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedistill.core.conversation import Conversation
 from edgedistill.core.generation_task import GenerationSpec
-from edgedistill.pipeline.generation.student import Ground
 from edgedistill.pipeline.generation.teacher import context_tokens
+from edgedistill.runtime.generation.answer import Reason
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
 from edgedistill.runtime.generation.settings import Frame, GenerationSettings
 from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.tasks.generation.encoding import ConversationEncoder
+
+if TYPE_CHECKING:
+    from edgedistill.pipeline.generation.student import Ground
 
 ROLES = ("system", "user", "assistant")
 
@@ -62,19 +66,37 @@ def ask(
     ground: Ground, file: Path, prompts: Sequence[Sequence[int]], *, constrained: bool = True
 ) -> Asked:
     """Greedy answers of a GGUF file, by the task's schema unless not `constrained`."""
+    completions, answers = list[Completion](), list[str | None]()
     spec, schema = ground.context.spec, ground.data.rows.schema
-    limit = spec.output.max_new_tokens
+    with asking(spec, schema, file, constrained=constrained) as answer:
+        for ids in prompts:
+            found, wrong = answer(ids)
+            completions.append(found)
+            answers.append(found.text if wrong is None else None)
+    return Asked(tuple(completions), tuple(answers))
+
+
+@contextmanager
+def asking(
+    spec: GenerationSpec, schema: Any, file: Path, *, constrained: bool = True
+) -> Iterator[Callable[[Sequence[int]], tuple[Completion, Reason | None]]]:
+    """A GGUF file to be asked prompt by prompt while the block runs.
+
+    Yields a function from a prompt's ids to what was written, greedily, and why that is no
+    answer (None where it is one).
+    """
+    limit, check = spec.output.max_new_tokens, schema_check(schema)
     grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
-    completions, answers, check = [], [], schema_check(schema)
     with LlamaCppSession(
         file, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as session:
-        for ids in prompts:
+
+        def answer(ids: Sequence[int]) -> tuple[Completion, Reason | None]:
             found = session.generate(ids, max_new_tokens=limit, grammar=grammar)
             wrong = fault(
                 found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, check=check,
             )  # fmt: skip
-            completions.append(found)
-            answers.append(found.text if wrong is None else None)
-    return Asked(tuple(completions), tuple(answers))
+            return found, None if wrong is None else wrong[0]
+
+        yield answer

@@ -55,7 +55,7 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
     """The trained student; `distilled=False` trains the same network on the rows alone."""
     spec = ground.context.spec
     inputs = {
-        "transfer": ground.transfer.stage.fingerprint if distilled else None,
+        "transfer": ground.transfer.fingerprint if distilled else None,
         "teacher": ground.teacher.stage.fingerprint,
         "student": spec.student.model_dump(mode="json", exclude={"weight_types"}),
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
@@ -107,16 +107,21 @@ def _new(ground: Ground) -> Any:
 
 
 def _method(ground: Ground) -> tuple[Any, Any]:
-    from edgedistill.train.distill.next_token import OfflineNextToken
+    from edgedistill.train.distill.next_token import LiveNextToken, OfflineNextToken
     from edgedistill.train.distill.token_level import TokenLevelConfig
+    from edgedistill.train.tune.next_token import NextToken
 
-    settings = ground.context.spec.distillation
+    settings, rows = ground.context.spec.distillation, ground.transfer.rows
+    if settings.hard_weight == 1:
+        return NextToken(), rows
     config = TokenLevelConfig(
         divergence=settings.divergence,
         temperature=settings.temperature,
         hard_weight=settings.hard_weight,
     )
-    return OfflineNextToken(config), ground.transfer.rows
+    if settings.is_cached:
+        return OfflineNextToken(config), rows
+    return LiveNextToken(ground.teacher.load(), config), rows
 
 
 def _control_method(ground: Ground) -> tuple[Any, Any]:
