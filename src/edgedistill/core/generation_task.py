@@ -158,8 +158,15 @@ class LanguageStudent(Section):
 
 
 class TokenDistillation(Section):
-    """How the student learns from the teacher's distribution over the next token."""
+    """What the student learns from the teacher: its texts, its distribution over the next token."""
 
+    texts: Literal["rows", "teacher", "both"] = "rows"
+    """Which answers the student learns: the rows' own; `teacher`: what the teacher answers to the
+    same prompts (sequence-level distillation); `both`: the rows', and the teacher's where it
+    answers otherwise."""
+    teacher: Literal["cached", "live"] = "cached"
+    """`cached`: the teacher reads the answers once, and its likeliest tokens are kept on disk;
+    `live`: it reads them anew in every epoch, with all its tokens, and nothing is kept."""
     divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl"] = "forward_kl"
     """What is minimised."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -168,6 +175,11 @@ class TokenDistillation(Section):
     """Weight of the true next token against the teacher's distribution."""
     top_k: Annotated[int, Field(ge=1, le=1024)] = 64
     """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the teacher's distributions are asked for and kept on disk."""
+        return self.teacher == "cached" and self.hard_weight < 1
 
 
 class GenerationRequirements(Section):

@@ -16,7 +16,11 @@ from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import Forecast, forecast
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
-from edgedistill.pipeline.generation.forecast import forecast_generation
+from edgedistill.pipeline.generation.forecast import (
+    forecast_cache_bytes,
+    forecast_generation,
+    require_cache_room,
+)
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -57,8 +61,12 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     require_llm(spec)
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
-    characters = sum(len(turn.content) for row in rows.train for turn in row.turns)
-    expected = forecast_generation(spec, characters, len(rows.test))
+    turns = [turn for row in rows.train for turn in row.turns]
+    characters = sum(len(turn.content) for turn in turns)
+    answered = sum(len(turn.content) for turn in turns if turn.role == "assistant")
+    # Where `run` writes unless it is told otherwise.
+    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered))
+    expected = forecast_generation(spec, characters, answered, len(rows.test))
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 

@@ -8,6 +8,7 @@ from edgedistill.pipeline.generation.artefact import make_artefact
 from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
+from edgedistill.pipeline.generation.teacher_texts import prepare_texts
 from edgedistill.pipeline.generation.transfer import prepare_transfer
 from edgedistill.pipeline.generation.verification import Made, verify
 from edgedistill.pipeline.verified import Verified
@@ -22,7 +23,8 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     require_llm(context.spec)
     data = prepare_conversations(context)
     teacher = prepare_teacher(context, data)
-    transfer = prepare_transfer(context, data, teacher)
+    texts = prepare_texts(context, data, teacher)
+    transfer = prepare_transfer(context, teacher, texts)
     ground = Ground(context, data, teacher, transfer)
     student = train_student(ground)
     control = train_student(ground, distilled=False)

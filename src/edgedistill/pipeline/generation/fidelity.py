@@ -134,7 +134,7 @@ def _in_runtime(
     kind: str,
 ) -> _Station:
     answers = ask(ground, file, prompts, constrained=False).completions
-    with open_model(ground, file) as session:
+    with open_model(ground.context.spec, ground.teacher.encoder, file) as session:
         logprobs = [session.score(row.ids.tolist())[row.learned[1:]] for row in whole]
     bar = LEAST_AGREEMENT.get(kind)
     return _Station(name, answers, np.concatenate(logprobs), bar)

@@ -187,7 +187,7 @@ def _timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[np.ndar
     schema = ground.data.rows.schema
     grammar = json_grammar(dict(schema)) if schema else None
     search = search_of(spec)
-    with open_model(ground, teacher) as peer:
+    with open_model(spec, ground.teacher.encoder, teacher) as peer:
 
         def by_teacher(text: str) -> None:
             ids = encoder.encode_prompt((Turn("user", text),)).tolist()
