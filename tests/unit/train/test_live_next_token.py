@@ -13,7 +13,9 @@ import small_llama
 from edgedistill.core.errors import ModelError
 from edgedistill.core.protocols import Signal
 from edgedistill.models.teachers.topk_cache import topk_of
+from edgedistill.train.distill.divergences import forward_kl
 from edgedistill.train.distill.next_token import LiveNextToken, OfflineNextToken
+from edgedistill.train.distill.row_losses import TopKTeacher
 from edgedistill.train.distill.token_level import TokenLevelConfig
 from edgedistill.train.sequences import SequenceBatch, SequenceSet
 from edgedistill.train.tune.next_token import learned_logits
@@ -109,3 +111,19 @@ def test_another_vocabulary_is_refused(student: Any, batch: SequenceBatch) -> No
         step = LiveNextToken(small_llama.make_model(vocab_size=other), TokenLevelConfig())
         with pytest.raises(ModelError, match="cannot be compared"):
             step(student, batch, rng=RNG)
+
+
+def test_a_tail_without_mass_has_no_slope() -> None:
+    logits = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf], [2.0, 1.0, 0.0, -1.0]])
+    logits.requires_grad_()
+    ids, said = torch.tensor([[0, 1], [0, 1]]), torch.tensor([[-0.5, -1.5], [-0.5, -1.5]])
+    tail = torch.tensor([-torch.inf, -2.0])
+    loss = TopKTeacher(ids, said, tail, forward_kl, 1.0)(logits, slice(0, 2))
+    # The other logits are part of no outcome in the first row, of one in the second.
+    (slopes,) = torch.autograd.grad(loss[0] + loss[1], logits)
+    assert slopes[0, 2:].tolist() == [0.0, 0.0]
+    wanted = logits[1].detach().softmax(-1)
+    teacher = torch.cat([said[1], tail[1:]]).softmax(-1)
+    torch.testing.assert_close(slopes[1, :2], wanted[:2] - teacher[:2])
+    others = wanted[2:].sum() - teacher[2]
+    torch.testing.assert_close(slopes[1, 2:], others * wanted[2:] / wanted[2:].sum())
