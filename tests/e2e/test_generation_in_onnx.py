@@ -151,3 +151,20 @@ def test_beams_in_llama_cpp_are_refused_before_anything(tmp_path: Path) -> None:
     spec = load_task(write_task(tmp_path, beams=4))
     assert isinstance(spec, GenerationSpec)
     assert spec.output.beams == 4
+
+
+def test_a_task_in_onnx_needs_no_llama_cpp_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(package: str) -> object:
+        return None if package in absent else package
+
+    monkeypatch.setattr("edgedistill.pipeline.generation.dataset.find_spec", found)
+    absent = {"gguf", "xllamacpp"}
+    assert check_task(write_task(tmp_path, beams=1)).spec.name == "orders"
+    with pytest.raises(MissingExtra):
+        check_task(small_generation.write_task(tmp_path))
+    absent = {"llguidance"}
+    assert check_task(small_generation.write_task(tmp_path)).spec.name == "orders"
+    with pytest.raises(MissingExtra):
+        check_task(write_task(tmp_path, beams=1))

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 import small_llama
 from edgedistill.export.onnx_language import write_onnx_language
+from edgedistill.export.onnx_weights import ZERO, eight_bits
 from edgedistill.runtime.generation.onnx_llama import OnnxLlamaSession
 from edgedistill.runtime.generation.onnx_network import OnnxNetwork
 
@@ -118,6 +119,31 @@ def test_reading_in_steps_is_reading_at_once(
         with torch.no_grad():
             expected = small_llama.make_model(**changes)(torch.tensor(ids)).logits.numpy()
         np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": False, "width": 40, "head_dim": 6}], ids=str)
+def test_eight_bits_are_the_model_of_the_rounded_weights(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """What is left is the rounding of activations; a width of 40 does not fill its last block."""
+    network = OnnxNetwork(
+        small_llama.write_small_onnx(tmp_path, "onnx_int8", **changes).read_bytes()
+    )
+    model = small_llama.make_model(**changes)
+    ids = np.random.default_rng(3).integers(0, network.vocab_size, (1, 60))
+    found, _ = network.read(ids, network.empty(), every=True)
+    with torch.no_grad():
+        full = model(torch.tensor(ids)).logits.numpy()
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                blocks, scales = eight_bits(parameter.numpy())
+                wide = (blocks.astype(np.float32) - ZERO) * scales[:, :, None]
+                wide = wide.reshape(len(wide), -1)[:, : parameter.shape[1]]
+                parameter.copy_(torch.from_numpy(wide))
+        rounded = model(torch.tensor(ids)).logits.numpy()
+    error, expected = np.abs(found - rounded).mean(), np.abs(full - rounded).mean()
+    assert 0 < error < 1.2 * expected
+    assert error < 0.05 * full.std()
 
 
 def test_rows_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:

@@ -255,7 +255,8 @@ def _either(options: Sequence[str], where: str) -> str:
 
 def _literal(value: Any) -> str:
     """The JSON text of `value` as a quoted GBNF text."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # A raw DEL is JSON, but not every reader of grammars takes one.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -170,6 +170,7 @@ def compound(part: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @given(schema=st.recursive(SCALARS, compound, max_leaves=5), seed=st.integers(0, 99))
 @example({"type": "array", "items": {"type": "boolean"}, "maxItems": 1}, 0)
 @example({"type": "string", "maxLength": 0}, 0)
+@example({"enum": ["\x7f", "\x80\u2028\\"]}, 0)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
