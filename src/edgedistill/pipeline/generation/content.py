@@ -10,8 +10,7 @@ import numpy as np
 
 from edgedistill.core.artefacts import Interval, Judgement
 from edgedistill.evaluate.fidelity import Hop
-from edgedistill.evaluate.generation_metrics import exact_match, parse_record
-from edgedistill.evaluate.generation_score import gain, interval, retention
+from edgedistill.evaluate.generation_score import gain, interval, retention, right_answers
 from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
 from edgedistill.evaluate.report import content as report
@@ -101,7 +100,7 @@ def _quality(made: Made, measured: Measured) -> report.Quality:
             name=name,
             role=role,  # type: ignore[arg-type]
             accuracy=interval(metric, found, expected, confidence=confidence),
-            macro_f1=float(_exact(metric, found, expected).mean()),
+            macro_f1=float(right_answers(metric, found, expected).mean()),
             retention=None if role == "teacher" else _retained(made, answers["teacher"], found),
             gain=None if role == "shipped"
             else gain(metric, found, ours, expected, confidence=confidence),
@@ -121,13 +120,6 @@ def _retained(made: Made, teacher: Answers, found: Answers) -> Interval:
     return retention(
         spec.output.scored_by, teacher, found, expected, confidence=spec.requirements.confidence
     )
-
-
-def _exact(metric: str, found: Answers, expected: Sequence[str]) -> np.ndarray:
-    if metric != "field_f1":
-        return exact_match(list(found), list(expected))
-    records = [None if text is None else parse_record(text) for text in found]
-    return exact_match(records, [parse_record(text) for text in expected])
 
 
 def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
@@ -152,7 +144,7 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
     spec = made.ground.context.spec
     confidence = spec.requirements.confidence
     expected = [row.response for row in made.ground.data.rows.test]
-    right = _exact(spec.output.scored_by, measured.answers["shipped"], expected)
+    right = right_answers(spec.output.scored_by, measured.answers["shipped"], expected)
     curve = risk_coverage(-measured.inside, right)
     refused = measured.measurements.false_abstention
     groups, roc = tuple[report.OutOfBoundsGroup, ...](), None
@@ -192,7 +184,7 @@ def _wrong_answers(made: Made, measured: Measured) -> report.EdgeCases | None:
     if hard:
         rows, answers = hard, measured.edge_answers
     expected = [row.response for row in rows]
-    right = _exact(metric, answers, expected)
+    right = right_answers(metric, answers, expected)
     failures = [
         report.Answered(prompt_text(row), row.response, answer or "no answer")
         for row, answer, is_right in zip(rows, answers, right, strict=True)
