@@ -11,7 +11,6 @@ import numpy as np
 
 from edgedistill.core.conversation import Conversation
 
-
 #: Malformed rows whose places are shown.
 NUM_SHOWN = 5
 

@@ -100,10 +100,15 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
 def write_file(ground: Ground, model: Any, path: Path, kind: str) -> Any:
     """A model of the run as one GGUF file."""
     from edgedistill.export.gguf import write_gguf
+    from edgedistill.tasks.generation.jinja import jinja_of
+    from edgedistill.tasks.generation.template import TurnTemplate
 
+    encoder = ground.teacher.encoder
+    framed = jinja_of(encoder.template) if isinstance(encoder.template, TurnTemplate) else None
     return write_gguf(
-        model, ground.teacher.encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name
-    )
+        model, encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name,
+        chat_template=framed,
+    )  # fmt: skip
 
 
 def token_agreement(first: Sequence[Any], second: Sequence[Any]) -> float:

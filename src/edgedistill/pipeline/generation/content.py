@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,15 @@ from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.text_boundary import FittedBoundary
-from edgedistill.evaluate.verdict import reasons, ships
-from edgedistill.pipeline.generation.measurement import Measured, prompt_text
-from edgedistill.pipeline.packaging import machine, versions
+from edgedistill.pipeline.generation.measurement import Measured
+from edgedistill.pipeline.generation.serving import prompt_text
+from edgedistill.pipeline.packaging import machine
+from edgedistill.pipeline.report_basis import (
+    false_abstention_interval,
+    making,
+    verdict_content,
+    with_files,
+)
 from edgedistill.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -44,14 +50,9 @@ def report_content(
 ) -> report.ReportContent:
     """Everything that the report of this run shows."""
     spec = made.ground.context.spec
-    return report.ReportContent(
-        task=spec.name,
-        description=spec.description,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ships=ships(judgements),
-        requirements=tuple(judgements),
-        reasons=reasons(judgements),
-        confidence=spec.requirements.confidence,
+    findings = made.ground.data.findings
+    return replace(
+        verdict_content(spec, judgements, findings),
         shipped=_shipped(made, measured, bundle),
         quality=_quality(made, measured),
         ledger=tuple(hops),
@@ -59,29 +60,19 @@ def report_content(
         boundary=_boundary(made, fitted, measured),
         edge_cases=_wrong_answers(made, measured),
         splits=_splits(made),
-        data_findings=tuple(
-            report.DataFinding("warning" if severity == "warning" else "info", finding, 0)
-            for severity, finding in made.ground.data.findings
-        ),
         making=_making(made),
-        non_goals=spec.boundary.non_goals,
     )
 
 
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     spec, chosen = made.ground.context.spec, made.artefact.chosen
     shape = spec.student.shape
-    footprint = report.Footprint(**(vars(measured.footprint) | {
-        "files": tuple(
-            report.FileSize(name, entry.size_bytes) for name, entry in bundle.manifest.files.items()
-        ),
-    }))  # fmt: skip
     return report.Shipped(
         family="Llama",
         description=f"{shape.num_layers} layers of {shape.hidden_size}, {chosen.kind} weights, "
         f"{chosen.tokens_per_s:,.0f} new tokens a second on validation prompts; times are of "
         "whole answers",
-        footprint=footprint,
+        footprint=with_files(measured.footprint, bundle),
         teacher=measured.teacher_footprint,
         threads=spec.requirements.threads,
         machine=machine(),
@@ -146,7 +137,6 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
     expected = [row.response for row in made.ground.data.rows.test]
     right = right_answers(spec.output.scored_by, measured.answers["shipped"], expected)
     curve = risk_coverage(-measured.inside, right)
-    refused = measured.measurements.false_abstention
     groups, roc = tuple[report.OutOfBoundsGroup, ...](), None
     if count := measured.measurements.out_of_bounds_refused:
         finite = np.where(np.isfinite(measured.outside), measured.outside, 1e9)
@@ -159,11 +149,9 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
         score=fitted.boundary.kind,
         reason=fitted.reason,
         asked_rate=fitted.boundary.false_abstention_rate,
-        false_abstention=clopper_pearson_interval(
-            refused.refused.num_hits, refused.refused.num_rows, confidence=confidence
-        )
-        if refused
-        else None,
+        false_abstention=false_abstention_interval(
+            measured.measurements.false_abstention, confidence
+        ),
         scores=tuple(
             report.ScoreRow(kind, value, 0, kind == fitted.boundary.kind)
             for kind, value in fitted.aurocs.items()
@@ -212,18 +200,8 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 def _making(made: Made) -> report.Making:
     metric = "minus validation loss (nats a token)"
     trained = [
-        ("teacher", made.ground.teacher.training),
-        ("student", made.student.training),
-        ("control without distillation", made.control.training),
+        ("teacher", metric, made.ground.teacher.training),
+        ("student", metric, made.student.training),
+        ("control without distillation", metric, made.control.training),
     ]
-    results = made.ground.context.store.results
-    return report.Making(
-        seeds=(made.ground.context.spec.seed,),
-        versions=tuple(versions().items()),
-        fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
-        stages=tuple(report.StageTime(s.name, s.seconds, s.reused) for s in results),
-        curves=tuple(
-            report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
-            for name, record in trained
-        ),
-    )
+    return making(made.ground.context, trained)

@@ -118,9 +118,7 @@ def load_conversations(
         if (name := getattr(spec.boundary.out_of_bounds, split)) is not None
     }
     edge_cases = spec.boundary.edge_cases
-    hard = (
-        read_conversations(root / edge_cases, columns=columns, fault=fault) if edge_cases else ()
-    )
+    hard = read_conversations(root / edge_cases, columns=columns, fault=fault) if edge_cases else ()
     rows = Conversations(**splits, outside=outside, schema=schema, edge_cases=hard)
     return rows, report_on(splits, {split: _set_aside(quarantine, split) for split in SPLITS})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ import numpy as np
 
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
-from edgedistill.pipeline.generation.artefact import token_agreement, write_file
+from edgedistill.pipeline.generation.artefact import Artefact, token_agreement, write_file
+from edgedistill.pipeline.generation.divergence import NUM_LIKELIEST, Likeliest, divergence
 from edgedistill.pipeline.generation.serving import ask, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.generation.teacher import context_tokens
+from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
+FULL = "f32"
 #: Least share of tokens equal to the hop before.
 LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "q8_0": 0.95}
 
@@ -34,99 +37,171 @@ class _Written:
 
 @dataclass(frozen=True)
 class _Station:
-    """What a hop answers, and the log-probability it gives to each token of the right answers."""
+    """What a hop answers, and what it holds likely in place of each token of the right answers.
+
+    `against`: the station before it on the way; None for the first. `own`: what it holds likely is
+    measured on it, not taken over from the station before.
+    """
 
     name: str
     answers: tuple[Any, ...]
-    logprobs: np.ndarray
-    bar: float | None
+    likeliest: Likeliest
+    against: _Station | None = None
+    bar: float | None = None
+    note: str = ""
+    own: bool = True
+
+
+@dataclass(frozen=True)
+class _Golden:
+    """The golden rows: prompts, whole rows, right answers."""
+
+    ground: Ground
+    rows: tuple[Any, ...]
+    prompts: list[list[int]]
+    whole: tuple[Any, ...]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Ids of all tokens of the right answers."""
+        return np.concatenate([row.ids[1:][row.learned[1:]] for row in self.whole])
+
+    def likeliest(self, of_row: Callable[[Sequence[int]], Likeliest]) -> Likeliest:
+        """What a model holds likely in place of each of them."""
+        found = []
+        for row in self.whole:
+            places = np.flatnonzero(row.learned[1:])
+            told = of_row(row.ids.tolist())
+            found += [told[int(place)] for place in places]
+        return found
 
 
 def keep_ledger(
-    ground: Ground, student: Student, shipped: Path, kind: str, generator: Any, folder: Path
+    ground: Ground, student: Student, artefact: Artefact, generator: Generator, folder: Path
 ) -> list[Hop]:
-    """Teacher, student, student in full precision as GGUF, the type that ships, the bundle.
+    """Teacher, student, student as GGUF in full precision, every type that was tried, the bundle.
 
-    Up to the bundle the models write freely; the task's schema then has a hop of its own.
+    Every type is compared with full precision, and only the one that ships has a bar. Up to the
+    bundle the models write freely; the task's schema then has a hop of its own.
 
     Args:
-        shipped: the GGUF file of type `kind`. folder: for the full-precision file.
+        folder: for the full-precision file.
     """
     rows = ground.data.rows.validation[:NUM_GOLDEN]
-    prompts, expected = prompts_of(ground, rows), [row.response for row in rows]
-    whole = [ground.teacher.encoder.encode(row) for row in rows]
+    whole = tuple(ground.teacher.encoder.encode(row) for row in rows)
+    golden = _Golden(ground, rows, prompts_of(ground, rows), whole)
     model = student.load()
-    stations = [
-        _in_torch(ground, "teacher", ground.teacher.load(), prompts, whole),
-        _in_torch(ground, "student", model, prompts, whole),
-    ]
+    stations = [_in_torch(golden, "teacher", ground.teacher.load(), None)]
+    stations.append(_in_torch(golden, "student", model, stations[-1]))
     full = folder / "full.gguf"
-    write_file(ground, model, full, "f32")
-    stations.append(_in_llama_cpp(ground, "GGUF f32", full, prompts, whole, "f32"))
-    if kind != "f32":
-        stations.append(_in_llama_cpp(ground, f"GGUF {kind}", shipped, prompts, whole, kind))
-    if generator.settings.schema is not None:
-        by_schema = ask(ground, shipped, prompts).completions
-        stations.append(_Station("by the schema", by_schema, stations[-1].logprobs, None))
-    # Through the bundle's own tokenizer and frames: the same file must answer the same.
-    limit = generator.settings.max_new_tokens
-    framed = [
-        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt]) for row in rows
-    ]
-    asked = tuple(generator.complete(ids, limit) for ids in framed)
-    stations.append(_Station("bundle", asked, stations[-1].logprobs, 1.0))
+    write_file(ground, model, full, FULL)
+    whole_precision = _in_llama_cpp(golden, FULL, full, stations[-1], bar=LEAST_AGREEMENT[FULL])
     full.unlink()
-    return _hops(ground, stations, expected)
+    stations.append(whole_precision)
+    declined = [v for v in artefact.variants if not v.kept and v.kind != FULL]
+    stations += [
+        _in_llama_cpp(golden, v.kind, artefact.file(v.kind), whole_precision, note=v.reason)
+        for v in declined
+    ]
+    kind, shipped = artefact.chosen.kind, whole_precision
+    if kind != FULL:
+        bar = LEAST_AGREEMENT.get(kind)
+        shipped = _in_llama_cpp(golden, kind, artefact.file(), whole_precision, bar=bar)
+        stations.append(shipped)
+    stations += _through_bundle(golden, artefact.file(), shipped, generator)
+    return [_hop(golden, station, stations[0]) for station in stations]
 
 
-def _hops(ground: Ground, stations: Sequence[_Station], expected: Sequence[str]) -> list[Hop]:
-    metric = ground.context.spec.output.scored_by
-    hops: list[Hop] = []
-    for number, station in enumerate(stations):
-        before = stations[number - 1] if number else None
-        agreement = token_agreement(station.answers, before.answers) if before else None
-        first = token_agreement(station.answers, stations[0].answers) if before else None
-        change = float(np.abs(station.logprobs - before.logprobs).max()) if before else None
-        # Another model answers otherwise: only what should change nothing has a bar.
-        holds = station.bar is None or agreement is None or agreement >= station.bar
-        note = f"perplexity of the right answers {np.exp(-station.logprobs.mean()):.4f}"
-        if before is not None and station.bar is not None:
-            kl = float((before.logprobs - station.logprobs).mean())
-            note += f", {kl:+.2e} nats a token against the hop before"
-        if not holds:
-            note += f"; {agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
-        value = score(metric, [answer.text for answer in station.answers], expected)
-        hops.append(Hop(station.name, agreement, first, value, change, holds, note))
-    return hops
+def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
+    before, right = station.against, golden.right
+    expected = [row.response for row in golden.rows]
+    logprobs = _of_right(station, right)
+    perplexity = float(np.exp(-logprobs.mean()))
+    agreement = change = more = kl = None
+    if before is not None:
+        agreement = token_agreement(station.answers, before.answers)
+        previous = _of_right(before, right)
+        change = float(np.abs(logprobs - previous).max())
+        more = perplexity - float(np.exp(-previous.mean()))
+        kl = divergence(before.likeliest, station.likeliest)
+    # Another model answers otherwise: only what should change nothing has a bar.
+    holds = station.bar is None or agreement is None or agreement >= station.bar
+    note = station.note
+    if not holds:
+        note = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
+    return Hop(
+        name=station.name,
+        agreement=agreement,
+        agreement_with_first=token_agreement(station.answers, first.answers) if before else None,
+        score=score(
+            golden.ground.context.spec.output.scored_by,
+            [answer.text for answer in station.answers],
+            expected,
+        ),
+        logit_difference=change if station.own else None,
+        holds=holds,
+        note=note,
+        perplexity=perplexity if station.own else None,
+        perplexity_change=more if station.own else None,
+        divergence=kl if station.own else None,
+    )
 
 
-def _in_torch(
-    ground: Ground, name: str, model: Any, prompts: Sequence[Sequence[int]], whole: Sequence[Any]
-) -> _Station:
-    from edgedistill.models.language.decoding import greedy_ids, log_probabilities
+def _of_right(station: _Station, right: np.ndarray) -> np.ndarray:
+    """Log-probability of each token of the right answers, float64."""
+    return np.array([one[int(i)] for one, i in zip(station.likeliest, right, strict=True)])
 
+
+def _in_torch(golden: _Golden, name: str, model: Any, against: _Station | None) -> _Station:
+    from edgedistill.models.language.decoding import greedy_ids, likeliest
+
+    ground = golden.ground
     tokenizer, limit = ground.teacher.tokenizer, ground.context.spec.output.max_new_tokens
     answers = []
-    for ids in prompts:
+    for ids in golden.prompts:
         new = greedy_ids(model, ids, max_new_tokens=limit, end_id=tokenizer.end)
         answers.append(_Written(tokenizer.decode(new), tuple(new), len(new)))
-    logprobs = [log_probabilities(model, row.ids)[row.learned[1:]] for row in whole]
-    return _Station(name, tuple(answers), np.concatenate(logprobs), None)
+    found = golden.likeliest(lambda ids: likeliest(model, ids, NUM_LIKELIEST))
+    return _Station(name, tuple(answers), found, against)
 
 
 def _in_llama_cpp(
-    ground: Ground,
-    name: str,
-    file: Path,
-    prompts: Sequence[Sequence[int]],
-    whole: Sequence[Any],
+    golden: _Golden,
     kind: str,
+    file: Path,
+    against: _Station,
+    *,
+    bar: float | None = None,
+    note: str = "",
 ) -> _Station:
-    answers = ask(ground, file, prompts, constrained=False).completions
+    ground = golden.ground
+    answers = ask(ground, file, golden.prompts, constrained=False).completions
     spec = ground.context.spec
     with LlamaCppSession(
         file, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as session:
-        logprobs = [session.score(row.ids.tolist())[row.learned[1:]] for row in whole]
-    bar = LEAST_AGREEMENT.get(kind)
-    return _Station(name, answers, np.concatenate(logprobs), bar)
+        found = golden.likeliest(lambda ids: session.likeliest(ids, NUM_LIKELIEST))
+    if bar is None:
+        note = f"declined: {note}; " if note else ""
+        note += f"compared with {against.name}"
+    return _Station(f"GGUF {kind}", answers, found, against, bar, note)
+
+
+def _through_bundle(
+    golden: _Golden, file: Path, shipped: _Station, generator: Generator
+) -> list[_Station]:
+    """The schema, if there is one, and the bundle with its own tokenizer and frames: the same file
+    must answer the same."""
+    stations = []
+    if generator.settings.schema is not None:
+        answers = ask(golden.ground, file, golden.prompts).completions
+        stations.append(_Station("by the schema", answers, shipped.likeliest, shipped, own=False))
+    limit = generator.settings.max_new_tokens
+    framed = [
+        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt])
+        for row in golden.rows
+    ]
+    answers = tuple(generator.complete(ids, limit) for ids in framed)
+    found = golden.likeliest(lambda ids: generator.session.likeliest(ids, NUM_LIKELIEST))
+    before = stations[-1] if stations else shipped
+    return [*stations, _Station("bundle", answers, found, before, 1.0)]

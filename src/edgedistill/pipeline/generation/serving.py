@@ -53,6 +53,11 @@ def generation_settings(
     )
 
 
+def prompt_text(row: Conversation) -> str:
+    """What the user asks last."""
+    return row.prompt[-1].content
+
+
 def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
     """Token ids of the rows' prompts."""
     return [ground.teacher.encoder.encode_prompt(row.prompt).tolist() for row in rows]

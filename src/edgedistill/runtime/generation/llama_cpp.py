@@ -150,24 +150,26 @@ class LlamaCppSession:
         Raises:
             PromptTooLong, DataError: as for `generate`.
         """
+        found = self.likeliest(ids, 1)
+        return np.array([one[int(i)] for one, i in zip(found, ids[1:], strict=True)], np.float32)
+
+    def likeliest(self, ids: Sequence[int], num: int) -> list[dict[int, float]]:
+        """Log-probabilities by id of at least the `num` likeliest tokens in place of each id but
+        the first, that id itself among them. Takes as long as `score`, and raises what it does."""
         self._require_prompt(ids, 0)
         numbers = [int(i) for i in ids]
-        return np.array(
-            [self._score_next(numbers[:i], numbers[i]) for i in range(1, len(numbers))],
-            dtype=np.float32,
-        )
+        return [self._next(numbers[:i], numbers[i], num) for i in range(1, len(numbers))]
 
-    def _score_next(self, prompt: list[int], token_id: int) -> float:
-        """Log-probability of `token_id` after `prompt`."""
+    def _next(self, prompt: list[int], token_id: int, num: int) -> dict[int, float]:
         request: dict[str, Any] = {
-            "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": 1,
+            "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": num,
             "cache_prompt": True, "logit_bias": [[token_id, _FORCING]],
         }  # fmt: skip
         answer = self._complete(request, None)
         if answer.ids != [token_id]:
             whole = {"logprobs": self.header.vocab_size, "logit_bias": self._any_whole_token()}
             answer = self._complete(request | whole, None)
-        return answer.probabilities[token_id]
+        return answer.probabilities
 
     def _any_whole_token(self) -> list[list[float]]:
         """The bias to a token that spells a whole character: such an answer has an entry."""
