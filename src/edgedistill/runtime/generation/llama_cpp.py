@@ -293,17 +293,21 @@ def _open(path: Path, threads: int, context: int) -> Any:
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.cache_ram_mib, parameters.n_ctx_checkpoints = 0, 0
     parameters.ui, parameters.use_jinja, parameters.n_threads_http = False, False, 1
-    parameters.endpoint_slots = False
+    parameters.endpoint_slots, parameters.endpoint_metrics = False, True
     parameters.api_keys, parameters.cors_origins = [secrets.token_hex(32)], ""
     with _unreachable(parameters):
         try:
-            return xllamacpp.Server(parameters)
+            server = xllamacpp.Server(parameters)
         except RuntimeError as error:
             raise BundleError(
                 f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model",
                 where=str(path),
                 fix="export it again, or install a newer xllamacpp",
             ) from error
+    # The server's loop begins in a thread of its own. Freed before that, it would wait for the
+    # loop's end for ever; what it answers itself proves that the loop is there.
+    server.handle_metrics()
+    return server
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(file: Path) -> N
 
 
 def test_a_tokenizer_with_more_tokens_than_embeddings_is_not_exported(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="401"):
+    with pytest.raises(ModelError, match="reach 400, the model has 400 embeddings"):
         write_gguf(small_llama.make_model(), _longer_tokenizer(), to=tmp_path / "model.gguf")
     assert list(tmp_path.iterdir()) == []
 
@@ -110,3 +112,13 @@ def test_ids_and_scores_of_split_characters(file: Path) -> None:
         scores = session.score([0, *ids])
     assert [one[i] for one, i in zip(found, ids, strict=True)] == pytest.approx(scores.tolist())
     assert all(len(one) >= 5 for one in found)
+
+
+def test_a_session_that_was_never_asked_is_closed(file: Path) -> None:
+    # In a process of its own: a server that waits for itself could not be ended from here.
+    code = (
+        "from pathlib import Path\n"
+        "from edgedistill.runtime.generation.llama_cpp import LlamaCppSession\n"
+        f"for _ in range(30): LlamaCppSession(Path({str(file)!r}), context=64).close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
