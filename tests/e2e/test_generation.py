@@ -26,10 +26,8 @@ ASKED = "send 3 tea now"
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The small task, run from nothing (about 20 s on one core)."""
-    folder = tmp_path_factory.mktemp("generation")
-    return run_task(small_generation.write_task(folder), runs_dir=folder / "runs")
+def run(generation_run: RunResult) -> RunResult:
+    return generation_run
 
 
 @pytest.fixture(scope="session")
