@@ -88,8 +88,10 @@ def _instructions() -> Splits:
             "response": found["output"],
         }
 
-    rows = _short("self_instruct/seed_tasks.jsonl", row_of, prompt=400, response=120)
-    return _splits(rows[24:], rows[:12], rows[12:24])
+    rows = _short("self_instruct/seed_tasks.jsonl", row_of, prompt=200, response=80)
+    # Forty rows of forty kinds: validated on rows it learns from, training goes on until it knows
+    # them by heart; on others it would stop where a model says nothing at all.
+    return {"train": rows[10:], "validation": rows[10:20], "test": rows[:10]}
 
 
 PURPOSES = {
@@ -108,7 +110,13 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(purpose)
     splits = PURPOSES[purpose][0]()
     shape = {"num_heads": 2, "num_kv_heads": 1, "num_layers": 1}
-    training = {"num_epochs": 12, "learning_rate": 1e-2, "batch_tokens": 384, "patience": 12}
+    num_epochs = 50 if purpose == "instructions" else 12
+    training = {
+        "num_epochs": num_epochs,
+        "learning_rate": 1e-2,
+        "batch_tokens": 384,
+        "patience": 50,
+    }
     task = small_generation.write_task(
         folder,
         name=purpose.replace("_", "-"),
@@ -160,4 +168,10 @@ def test_its_bundle_answers_on_the_command_line(finished: Finished) -> None:
         found = json.loads(said.stdout)
         assert found["abstained"] == (found["answer"] is None)
         if found["abstained"]:
-            assert found["reason"] in ("unfinished", "repeats", "out_of_bounds", "too_long")
+            assert found["reason"] in (
+                "unfinished",
+                "repeats",
+                "says_nothing",
+                "out_of_bounds",
+                "too_long",
+            )
