@@ -26,10 +26,8 @@ ASKED = "send 3 tea now"
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The small task, run from nothing (about 20 s on one core)."""
-    folder = tmp_path_factory.mktemp("generation")
-    return run_task(small_generation.write_task(folder), runs_dir=folder / "runs")
+def run(generation_run: RunResult) -> RunResult:
+    return generation_run
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +45,7 @@ def test_it_ships_and_says_why(run: RunResult) -> None:
     hops = [hop["name"] for hop in report["ledger"]]
     assert hops[:3] == ["teacher", "student", "GGUF f32"]
     assert hops[-1] == "bundle"
+    assert {"GGUF f16", "GGUF q8_0"} <= set(hops)
     assert report["quality"]["score"] == "field F1"
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "same network, rows only" in page
@@ -61,6 +60,40 @@ def test_types_of_weights_are_calibrated_on_rows_that_are_named(run: RunResult) 
     # No matrix of this student is as wide as a super-block.
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "7 matrices as Q5_0, 8 matrices as Q8_0" in page
+
+
+def test_every_hop_has_agreement_divergence_perplexity_and_score(run: RunResult) -> None:
+    report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+    first, *others = report["ledger"]
+    assert first["perplexity"] > 1.0
+    for hop in others:
+        assert 0.0 <= hop["agreement"] <= 1.0
+        assert 0.0 <= hop["score"] <= 1.0
+        if hop["name"] == "by the schema":  # the same file, held to the grammar
+            assert hop["divergence"] is hop["perplexity"] is None
+            continue
+        assert hop["divergence"] >= 0.0
+        assert hop["perplexity"] > 1.0
+    found = {hop["name"]: hop for hop in others}
+    # Full precision is the student, in another runtime; the bundle is the shipped file itself.
+    assert found["student"]["divergence"] > 10 * found["GGUF f32"]["divergence"]
+    assert abs(found["GGUF f32"]["perplexity_change"]) < 1e-3
+    assert found["bundle"]["divergence"] == found["bundle"]["perplexity_change"] == 0.0
+    text = (run.folder / "report.md").read_text(encoding="utf-8")
+    assert "Perplexity" in text
+    assert "compared with GGUF f32" in text
+
+
+def test_speed_is_told_by_token_and_request(run: RunResult) -> None:
+    report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+    for footprint in (report["shipped"]["footprint"], report["shipped"]["teacher"]):
+        whole, first = footprint["latency"], footprint["first_token"]
+        assert 0 < first["p50_ms"] < whole["p50_ms"]
+        assert whole["p95_ms"] >= whole["p50_ms"]
+        assert footprint["tokens_per_s"] > 10
+    text = (run.folder / "report.md").read_text(encoding="utf-8")
+    assert "p95, to the first token" in text
+    assert "Tokens written" in text
 
 
 def test_run_again_reuses_everything(run: RunResult) -> None:
@@ -115,6 +148,9 @@ def test_verify_bench_and_archive(run: RunResult) -> None:
     measured = bench(run.bundle, num_samples=20)
     assert measured.speed is not None
     assert measured.speed.latency.p50_ms > 0
+    assert measured.speed.writing is not None
+    assert 0 < measured.speed.writing.first_token.p50_ms < measured.speed.latency.p50_ms
+    assert measured.speed.writing.tokens_per_s > 10
     # Nothing of the factory is loaded: llama.cpp, numpy and tokenizers alone.
     assert measured.peak_memory_bytes < 200e6
 

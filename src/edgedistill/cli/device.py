@@ -91,10 +91,14 @@ def bench(
     else:
         _print(f"{result.size_bytes:,} bytes of model and tokenizer, {result.threads} thread(s)")
         if result.speed and result.cold_start_ms and result.load_ms:
-            for name, latency in (
+            named = [
                 ("one text, everything included", result.speed.latency),
                 ("network alone", result.speed.model_latency),
-            ):
+            ]
+            if (writing := result.speed.writing) is not None:
+                named.append(("until the first token", writing.first_token))
+                _print(f"{'writing:':32s} {writing.tokens_per_s:,.0f} tokens a second")
+            for name, latency in named:
                 _print(
                     f"{name + ':':32s} p50 {latency.p50_ms:.3f} ms, p95 {latency.p95_ms:.3f} ms, "
                     f"p99 {latency.p99_ms:.3f} ms ({latency.num_samples} calls)"

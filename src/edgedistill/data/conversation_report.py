@@ -11,6 +11,9 @@ import numpy as np
 
 from edgedistill.core.conversation import Conversation
 
+#: Malformed rows whose places are shown.
+NUM_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class ConversationReport:
@@ -18,7 +21,8 @@ class ConversationReport:
 
     `lengths`: 50th, 95th and 100th percentile of characters of prompt and response together.
     `num_conflicting`: training prompts that stand with different responses. `num_leaked`: test
-    prompts that stand in the training split too, by split.
+    prompts that stand in the training split too, by split. `set_aside`: malformed rows by split,
+    with their places and reasons.
     """
 
     num_rows: Mapping[str, int]
@@ -27,6 +31,7 @@ class ConversationReport:
     num_duplicates: int
     num_conflicting: int
     num_leaked: Mapping[str, int]
+    set_aside: Mapping[str, Sequence[str]]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -47,6 +52,12 @@ class ConversationReport:
             found.append(
                 ("warning", f"{self.num_conflicting:,} training prompts have several responses")
             )
+        for name, reasons in self.set_aside.items():
+            tail = "".join(f"\n  {reason}" for reason in reasons[:NUM_SHOWN])
+            first = f", the first {NUM_SHOWN}" if len(reasons) > NUM_SHOWN else ""
+            found.append(
+                ("warning", f"{len(reasons):,} malformed rows of {name} set aside{first}:{tail}")
+            )
         found += [
             ("warning", f"{num:,} prompts of {name} stand in the training split too")
             for name, num in self.num_leaked.items()
@@ -55,7 +66,9 @@ class ConversationReport:
         return found
 
 
-def report_on(splits: Mapping[str, Sequence[Conversation]]) -> ConversationReport:
+def report_on(
+    splits: Mapping[str, Sequence[Conversation]], set_aside: Mapping[str, Sequence[str]] = {}
+) -> ConversationReport:
     """Look at the splits; `train` is one of them."""
     train = splits["train"]
     prompts = [_prompt(row) for row in train]
@@ -73,6 +86,7 @@ def report_on(splits: Mapping[str, Sequence[Conversation]]) -> ConversationRepor
             for name, rows in splits.items()
             if name != "train"
         },
+        set_aside={name: reasons for name, reasons in set_aside.items() if reasons},
     )
 
 

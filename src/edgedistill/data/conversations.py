@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,9 @@ from edgedistill.data.reading import file_rows, refuse_quarantine_in, require_fi
 from edgedistill.data.text_rows import Row
 
 _MESSAGE_KEYS = ("role", "content", "draft", "thinking")
+
+Fault = Callable[[Conversation], str | None]
+"""What is wrong with a conversation for a task; None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def read_conversations(
     columns: ConversationColumns = ConversationColumns(),
     preface: Preface = Preface(),
     quarantine: Path | None = None,
+    fault: Fault | None = None,
 ) -> tuple[Conversation, ...]:
     """The conversations of a .jsonl, .csv, .tsv or .parquet file, in their order.
 
@@ -77,6 +81,7 @@ def read_conversations(
         columns: names of its columns.
         preface: what every prompt gets.
         quarantine: where malformed rows are set aside (see `MalformedRows`); None refuses them.
+        fault: what else makes a row malformed.
 
     Raises:
         DataError: no such file, of no known form, empty, without the columns, without one
@@ -87,7 +92,7 @@ def read_conversations(
     require_file(path)
     refuse_quarantine_in(quarantine, [path])
     with MalformedRows(quarantine) as malformed:
-        return _usable(_raw_rows(path, columns), columns, preface, malformed, path)
+        return _usable(_raw_rows(path, columns), columns, preface, malformed, path, fault)
 
 
 def _raw_rows(path: Path, columns: ConversationColumns) -> Iterator[Row | MalformedRow]:
@@ -103,6 +108,7 @@ def _usable(
     preface: Preface,
     malformed: MalformedRows,
     path: Path,
+    fault: Fault | None,
 ) -> tuple[Conversation, ...]:
     conversations: list[Conversation] = []
     keys: dict[str, None] = {}
@@ -116,6 +122,8 @@ def _usable(
         keys.update(dict.fromkeys(row.fields))
         try:
             conversation = _conversation(row, columns, preface, path.name)
+            if fault is not None and (problem := fault(conversation)) is not None:
+                raise UnusableRowError(problem)
             note_id(conversation.id, row.line, lines_by_id)
         except UnusableRowError as error:
             malformed.add(MalformedRow(str(path), row.line, str(error), row.content))

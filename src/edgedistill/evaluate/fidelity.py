@@ -34,6 +34,9 @@ class Hop:
     `agreement` and `logit_difference` compare with the previous hop (None at the first hop, and
     where a hop gives no comparable logits), `agreement_with_first` with the first. `score` is
     accuracy on the golden set. `note` says why it does not hold, or what the reader should know.
+
+    Of models that write: `perplexity` of the right answers, by how much it is higher than at the
+    hop that this one is compared with, and `divergence` from that hop (KL, nats a token).
     """
 
     name: str
@@ -43,6 +46,9 @@ class Hop:
     logit_difference: float | None
     holds: bool
     note: str = ""
+    perplexity: float | None = None
+    perplexity_change: float | None = None
+    divergence: float | None = None
 
 
 class Ledger:

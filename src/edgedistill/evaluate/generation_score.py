@@ -1,12 +1,20 @@
 """One figure for generated answers by the task's metric, and intervals of ratios and gains.
 
 An abstention (None) is an answer without a word: it counts as wrong, never as left out.
+
+How words are found follows the references, which every model of a comparison shares: where most
+of their letters are of a script without spaces (Japanese, Chinese, Thai, …), BLEU and ROUGE count
+characters, so that segmented and unsegmented texts score alike and no dictionary's version does
+(sacrebleu's `ja-mecab` needs one); else BLEU parts by `13a` and ROUGE by runs of letters and
+digits. chrF counts characters in every language. Exact match compares records as JSON and short
+answers by `text_words.plain_answer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +31,10 @@ from edgedistill.evaluate.generation_metrics import (
 )
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.evaluate.text_overlap import bleu, chrf, rouge
+from edgedistill.evaluate.text_words import lacks_spaces, plain_answer
 
 Answers = Sequence[str | None]
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 #: Metrics of a whole corpus are computed anew for each resample.
 NUM_RESAMPLES = {"field_f1": 10_000, "exact_match": 10_000, "bleu": 500, "chrf": 500,
@@ -68,7 +78,7 @@ def retention(
         counts = (_counts(answers, expected) for answers in (teacher, student))
         return paired_ratio_interval(*counts, confidence=confidence, seed=seed)
     if metric == "exact_match":
-        right = (exact_match(list(answers), list(expected)) for answers in (teacher, student))
+        right = (right_answers(metric, answers, expected) for answers in (teacher, student))
         return retention_interval(*right, confidence=confidence, seed=seed)
     return _paired(
         metric, teacher, student, expected, lambda a, b: b / np.maximum(a, 1e-9), confidence, seed
@@ -94,6 +104,29 @@ def interval(
 ) -> Interval:  # fmt: skip
     """The score with its bootstrap interval over rows."""
     return _paired(metric, answers, answers, expected, lambda _, b: b, confidence, seed)
+
+
+def right_answers(metric: Metric, answers: Answers, expected: Sequence[str]) -> Bools:
+    """Which answers are wholly right, bool [num_rows].
+
+    `field_f1`: the same record. `exact_match`: the same record, or the same short answer but for
+    case, punctuation and articles. Metrics of wording: the same text but for white space around.
+
+    Raises:
+        ValueError: unequal or empty sequences.
+    """
+    if metric == "field_f1":
+        return exact_match(_records(answers), _records(expected))
+    if metric == "exact_match":
+        return exact_match([_plain(a) for a in answers], [_plain(text) for text in expected])
+    return exact_match(list(answers), list(expected))
+
+
+def _plain(answer: str | None) -> Any:
+    if answer is None:
+        return None
+    record = parse_record(answer)
+    return plain_answer(answer) if record is None else record
 
 
 def _paired(
@@ -129,7 +162,7 @@ def _scorer(
     if metric == "field_f1":
         return _field_f1(answers, expected)
     if metric == "exact_match":
-        right = exact_match(list(answers), list(expected)).astype(float)
+        right = right_answers(metric, answers, expected).astype(float)
         return lambda rows: right[rows].mean(axis=1)
     return partial(_corpus, metric, ["" if a is None else a for a in answers], list(expected))
 
@@ -141,19 +174,24 @@ def _field_f1(answers: Answers, expected: Sequence[str]) -> Callable[[NDArray[np
 
 
 def _counts(answers: Answers, expected: Sequence[str]) -> FieldCounts:
-    return field_counts(
-        [None if a is None else parse_record(a) for a in answers],
-        [parse_record(text) for text in expected],
-    )
+    return field_counts(_records(answers), _records(expected))
+
+
+def _records(texts: Answers) -> list[dict[str, Any] | None]:
+    return [None if text is None else parse_record(text) for text in texts]
 
 
 def _corpus(
     metric: Metric, answers: Sequence[str], expected: Sequence[str], rows: NDArray[np.int64]
 ) -> Floats:
+    by_character = lacks_spaces(expected)
+
     def one(drawn: NDArray[np.int64]) -> float:
         found, wanted = [answers[i] for i in drawn], [expected[i] for i in drawn]
         if metric == "bleu":
-            return bleu(found, wanted)
-        return chrf(found, wanted) if metric == "chrf" else rouge(found, wanted).rouge_l
+            return bleu(found, wanted, tokenizer="char" if by_character else "13a")
+        if metric == "chrf":
+            return chrf(found, wanted)
+        return rouge(found, wanted, tokenizer="char" if by_character else "word").rouge_l
 
     return np.array([one(drawn) for drawn in rows])

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgedistill.core.errors import MissingExtra
+from edgedistill.evaluate.text_words import words_of
 
 #: How BLEU parts a text into words: `13a` for Western languages; `char` for Japanese and Chinese;
 #: `none` for texts already parted by spaces.
 BleuTokenizer = Literal["13a", "intl", "zh", "char", "none"]
-#: The same for ROUGE. Its own `latin` keeps a-z and 0-9 alone: Japanese would have no word at all.
-RougeTokenizer = Literal["latin", "char", "none"]
+#: The same for ROUGE: `word` for runs of letters and digits in any script (rouge-score's own rule
+#: keeps a-z and 0-9 alone, so that "für" would be two words and Russian none).
+RougeTokenizer = Literal["word", "char", "none"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def chrf(predicted: Sequence[str], expected: Sequence[str], *, word_order: int =
 
 
 def rouge(
-    predicted: Sequence[str], expected: Sequence[str], *, tokenizer: RougeTokenizer = "latin"
+    predicted: Sequence[str], expected: Sequence[str], *, tokenizer: RougeTokenizer = "word"
 ) -> Rouge:
     """ROUGE-1, -2 and -L (Lin 2004), without stemming; L over the whole text.
 
@@ -69,9 +71,8 @@ def rouge(
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
         raise MissingExtra("ROUGE", "train") from error
-    parting = None if tokenizer == "latin" else _Parting(tokenizer == "char")
     names = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(list(names), tokenizer=parting)
+    scorer = RougeScorer(list(names), tokenizer=_Parting(tokenizer))
     sums = dict.fromkeys(names, 0.0)
     for found, wanted in zip(predicted, expected, strict=True):
         for name, score in scorer.score(wanted, found).items():
@@ -80,13 +81,15 @@ def rouge(
 
 
 class _Parting:
-    """Words of a text for rouge-score: parted by white space, or single characters."""
+    """Words of a text for rouge-score."""
 
-    def __init__(self, by_character: bool) -> None:
-        self.by_character = by_character
+    def __init__(self, tokenizer: RougeTokenizer) -> None:
+        self.tokenizer = tokenizer
 
     def tokenize(self, text: str) -> list[str]:
-        return list("".join(text.split())) if self.by_character else text.split()
+        if self.tokenizer == "word":
+            return words_of(text)
+        return list("".join(text.split())) if self.tokenizer == "char" else text.split()
 
 
 def _sacrebleu() -> Any:

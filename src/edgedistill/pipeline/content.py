@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -28,10 +28,15 @@ from edgedistill.evaluate.metrics import (
 )
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.robustness import RobustnessRow, measure_robustness
-from edgedistill.evaluate.verdict import reasons, ships
 from edgedistill.pipeline.evidence import Control
 from edgedistill.pipeline.measurement import Measured
-from edgedistill.pipeline.packaging import machine, versions
+from edgedistill.pipeline.packaging import machine
+from edgedistill.pipeline.report_basis import (
+    false_abstention_interval,
+    making,
+    verdict_content,
+    with_files,
+)
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.runtime.bundle import Bundle
@@ -58,14 +63,9 @@ def report_content(
     """Everything that the report of this run shows."""
     spec, dataset = made.ground.context.spec, made.ground.data.dataset
     classifier = cast(Classifier, runner_of(bundle))
-    return report.ReportContent(
-        task=spec.name,
-        description=spec.description,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ships=ships(judgements),
-        requirements=tuple(judgements),
-        reasons=reasons(judgements),
-        confidence=spec.requirements.confidence,
+    findings = made.ground.data.inspection["findings"]
+    return replace(
+        verdict_content(spec, judgements, findings),
         shipped=_shipped(made, measured, bundle),
         quality=_quality(measured, controls, len(dataset.labels), spec.requirements.confidence),
         ledger=ledger.hops,
@@ -81,12 +81,7 @@ def report_content(
             labels=dataset.labels, texts=dataset.texts("test"),
         ),
         splits=_splits(made),
-        data_findings=tuple(
-            report.DataFinding("warning" if kind == "warning" else "info", sentence, 0)
-            for kind, sentence in made.ground.data.inspection["findings"]
-        ),
         making=_making(made),
-        non_goals=spec.boundary.non_goals,
     )  # fmt: skip
 
 
@@ -94,13 +89,10 @@ def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     candidate = made.artefact.student.candidate
     passes = " + ".join(made.artefact.chosen.passes) or "full precision"
     options = ", ".join(f"{k} {v}" for k, v in candidate.options.items()) or "default settings"
-    files = tuple(
-        report.FileSize(name, entry.size_bytes) for name, entry in bundle.manifest.files.items()
-    )
     return report.Shipped(
         family=candidate.family,
         description=f"{options}; {passes}",
-        footprint=report.Footprint(**(vars(measured.footprint) | {"files": files})),
+        footprint=with_files(measured.footprint, bundle),
         teacher=measured.teacher_footprint,
         threads=made.ground.context.spec.requirements.threads,
         machine=machine(),
@@ -175,7 +167,6 @@ def _boundary(made: Made, fitted: FittedGuard, measured: Measured) -> report.Bou
     guard = fitted.guard
     confidence = made.ground.context.spec.requirements.confidence
     inside = guard.scores(measured.outputs.logits, measured.outputs.features)
-    refused = measured.measurements.false_abstention
     right = measured.answers == measured.targets
     curve = risk_coverage(-inside, right)
     roc, groups = None, tuple[report.OutOfBoundsGroup, ...]()
@@ -187,11 +178,9 @@ def _boundary(made: Made, fitted: FittedGuard, measured: Measured) -> report.Bou
         score=guard.kind,
         reason=fitted.reason,
         asked_rate=guard.false_abstention_rate,
-        false_abstention=clopper_pearson_interval(
-            refused.refused.num_hits, refused.refused.num_rows, confidence=confidence
-        )
-        if refused
-        else None,
+        false_abstention=false_abstention_interval(
+            measured.measurements.false_abstention, confidence
+        ),
         scores=tuple(
             report.ScoreRow(
                 s.kind if s.rank is None else f"{s.kind} (rank {s.rank})",
@@ -285,17 +274,4 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    curves = [
-        report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
-        for name, metric, record in trained
-        if record["history"]
-    ]
-    return report.Making(
-        seeds=(made.ground.context.spec.seed,),
-        versions=tuple(versions().items()),
-        fingerprints=tuple((s.name, s.fingerprint[:16]) for s in made.ground.context.store.results),
-        stages=tuple(
-            report.StageTime(s.name, s.seconds, s.reused) for s in made.ground.context.store.results
-        ),
-        curves=tuple(curves),
-    )
+    return making(made.ground.context, trained)

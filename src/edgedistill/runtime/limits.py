@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.manifest import GOLDEN
-from edgedistill.runtime.measuring import Latency, Speed
+from edgedistill.runtime.measuring import Latency, Speed, WritingSpeed
 from edgedistill.runtime.resident_memory import peak_resident_bytes
 from edgedistill.runtime.verification import golden_texts
 from edgedistill.runtime.worker_process import run_worker
@@ -112,8 +112,11 @@ def _memory_note() -> str:
 
 
 def _speed(values: dict[str, Any]) -> Speed:
+    writing = values["writing"]
     return Speed(
         latency=Latency(**values["latency"]),
         model_latency=Latency(**values["model_latency"]),
         throughput_per_s={int(k): v for k, v in values["throughput_per_s"].items()},
+        writing=writing
+        and WritingSpeed(Latency(**writing["first_token"]), writing["tokens_per_s"]),
     )

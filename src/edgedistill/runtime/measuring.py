@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.runtime.runner import Runner
+from edgedistill.runtime.runner import Runner, Writer
 
 BATCH_SIZES = (1, 8, 32)
 CONFIDENCE = 0.95
@@ -53,16 +53,58 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class WritingSpeed:
+    """How fast answers are written, one request at a time.
+
+    `first_token`: from the request to the first piece of text. `tokens_per_s`: new tokens over the
+    time of whole requests, reading the prompt included.
+    """
+
+    first_token: Latency
+    tokens_per_s: float
+
+
+class WritingClock:
+    """Calls that write, each timed to its first piece and to its end.
+
+    Args:
+        write: as `Writer.write`.
+    """
+
+    def __init__(self, write: Callable[[str, Callable[[str], None]], int]) -> None:
+        self._write = write
+        self._taken: list[tuple[float, float, int]] = []
+
+    def __call__(self, text: str) -> None:
+        """Write one answer."""
+        pieces: list[int] = []
+        begun = time.perf_counter_ns()
+        num = self._write(text, lambda _: pieces.append(time.perf_counter_ns()))
+        whole = (time.perf_counter_ns() - begun) / 1e6
+        self._taken.append(((pieces[0] - begun) / 1e6 if pieces else math.nan, whole, num))
+
+    def speed(self, num_last: int) -> WritingSpeed | None:
+        """Of the last calls, those without a text left out; None where there is none with one."""
+        written = np.array([one for one in self._taken[-num_last:] if not math.isnan(one[0])])
+        if not len(written):
+            return None
+        first, whole, num = written.T
+        return WritingSpeed(Latency.of(first), 1000.0 * float(num.sum() / whole.sum()))
+
+
+@dataclass(frozen=True)
 class Speed:
     """What a bundle takes on this machine.
 
     `latency`: one text, everything included (checks, tokenizer, network, guard). `model_latency`:
-    the network alone, on token ids. `throughput_per_s`: texts a second by batch size.
+    the network alone, on token ids. `throughput_per_s`: texts a second by batch size. `writing`:
+    of bundles that write.
     """
 
     latency: Latency
     model_latency: Latency
     throughput_per_s: dict[int, float]
+    writing: WritingSpeed | None = None
 
 
 def distribution_free_upper(
@@ -135,12 +177,17 @@ def measure_speed(runner: Runner, texts: Sequence[str], *, num_samples: int = 20
     """
     rounds = math.ceil(num_samples / len(texts))
     whole = alternate_ms([lambda text: runner.predict([text])], texts, rounds=rounds)[0]
+    writing = None
+    if isinstance(runner, Writer):
+        clock = WritingClock(runner.write)
+        writing = clock.speed(len(alternate_ms([clock], texts, rounds=rounds)[0]))
     call, inputs = runner.network_calls(texts)
     network = alternate_ms([call], inputs, rounds=rounds)[0]
     return Speed(
         latency=Latency.of(whole[:num_samples]),
         model_latency=Latency.of(network[:num_samples]),
         throughput_per_s={size: _throughput(runner, texts, size) for size in BATCH_SIZES},
+        writing=writing,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edgedistill.runtime.manifest import Manifest
 
@@ -59,4 +59,13 @@ class Runner(Protocol):
 
     def network_calls(self, texts: Sequence[str]) -> tuple[Callable[[Any], object], list[Any]]:
         """The network alone: a function and its inputs, for timing without tokenizer and guard."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A runner whose answers come piece by piece."""
+
+    def write(self, text: str, on_text: Callable[[str], None]) -> int:
+        """Answer, with each piece told as it is written; the number of tokens written."""
         ...

@@ -55,7 +55,7 @@ def test_rouge_by_hand() -> None:
 
 
 def test_rouge_of_japanese_needs_characters() -> None:
-    assert rouge(["私は猫"], ["私は猫"]) == Rouge(0.0, 0.0, 0.0)
+    assert rouge(["私は猫"], ["私は犬"]) == Rouge(0.0, 0.0, 0.0)  # one word each
     assert rouge(["私は猫"], ["私は猫"], tokenizer="char") == Rouge(1.0, 1.0, 1.0)
     assert rouge(["私 は 猫"], ["私 は 犬"], tokenizer="none").rouge1 == pytest.approx(2 / 3)
 

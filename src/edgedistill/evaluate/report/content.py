@@ -50,7 +50,9 @@ class Footprint:
     """What a model costs on the machine it was measured on; None: not measured.
 
     `latency` includes tokenization, `model_latency` does not. `samples_ms` are single
-    measurements behind `latency`, for the plot (a few thousand are plenty).
+    measurements behind `latency`, for the plot (a few thousand are plenty). Of models that write:
+    `first_token` is from the request to the first piece of text, `tokens_per_s` new tokens over
+    the time of whole requests.
     """
 
     size_bytes: int
@@ -60,6 +62,8 @@ class Footprint:
     peak_memory_bytes: int | None = None
     files: tuple[FileSize, ...] = ()
     samples_ms: tuple[float, ...] = ()
+    first_token: Latency | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ from edgedistill.evaluate.report.numbers import (
 )
 from edgedistill.evaluate.report.plots import latency_plot
 
+#: Figures a second: more is better.
+RATES = ("Throughput", "Tokens written")
+
 
 def verdict_mark(holds: bool) -> Mark:
     """Holds or not, in words."""
@@ -172,10 +175,16 @@ def _headlines(footprint: Footprint, teacher: Footprint | None) -> tuple[tuple[s
 
 
 def _footprint_table(footprint: Footprint, teacher: Footprint | None) -> Table:
+    names = ["Size"]
+    names += [f"{q}, with tokenization" for q in ("p50", "p95", "p99")]
+    names += [f"{q}, model alone" for q in ("p50", "p95", "p99")]
+    names += ["p50, to the first token", "p95, to the first token", "Tokens written"]
+    names += ["Throughput", "Peak memory"]
+
     def values(f: Footprint | None) -> list[float | None]:
         if f is None:
-            return [None] * 9
-        model = f.model_latency
+            return [None] * len(names)
+        model, first = f.model_latency, f.first_token
         return [
             f.size_bytes,
             f.latency.p50_ms,
@@ -184,19 +193,18 @@ def _footprint_table(footprint: Footprint, teacher: Footprint | None) -> Table:
             model.p50_ms if model else None,
             model.p95_ms if model else None,
             model.p99_ms if model else None,
+            first.p50_ms if first else None,
+            first.p95_ms if first else None,
+            f.tokens_per_s,
             f.throughput_per_s,
             f.peak_memory_bytes,
         ]
 
-    names = ["Size"]
-    names += [f"{q}, with tokenization" for q in ("p50", "p95", "p99")]
-    names += [f"{q}, model alone" for q in ("p50", "p95", "p99")]
-    names += ["Throughput", "Peak memory"]
     rows = []
     for name, ours, theirs in zip(names, values(footprint), values(teacher), strict=True):
         if ours is None:
             continue
-        larger_is_better = name == "Throughput"
+        larger_is_better = name in RATES
         times = ratio(ours, theirs) if larger_is_better else ratio(theirs, ours)
         rows.append((name, _quantity(name, ours), _quantity(name, theirs), times))
     headings = ("", "Bundle", "Teacher", "Gain")
@@ -210,7 +218,7 @@ def _quantity(name: str, value: float | None) -> str:
         return MISSING
     if name.startswith("p"):
         return milliseconds(value)
-    return f"{value:,.0f}/s" if name == "Throughput" else data_size(value)
+    return f"{value:,.0f}/s" if name in RATES else data_size(value)
 
 
 def quality_section(quality: Quality) -> Section:
@@ -254,36 +262,3 @@ def _controls(quality: Quality) -> list[str]:
             tail = "the interval excludes zero" if clear != "not told from" else "it includes zero"
             sentences.append(f"The bundle is {clear} {name}: {points_interval(gain)}; {tail}.")
     return sentences
-
-
-def fidelity_section(content: ReportContent) -> Section:
-    """The ledger: the golden set through every hop."""
-    rows = tuple(
-        (
-            hop.name,
-            percent(hop.agreement),
-            percent(hop.agreement_with_first),
-            percent(hop.score),
-            MISSING if hop.logit_difference is None else f"{hop.logit_difference:.3g}",
-            verdict_mark(hop.holds),
-            hop.note,
-        )
-        for hop in content.ledger
-    )
-    broken = next((hop for hop in content.ledger if not hop.holds), None)
-    text = "One golden set through every hop, each compared with the hop before. "
-    text += "Every hop holds." if broken is None else f"The first hop that breaks: {broken.name}."
-    headings = (
-        "Hop",
-        "Agreement",
-        "With the first",
-        "Accuracy",
-        "Largest logit change",
-        "Verdict",
-        "Note",
-    )
-    return Section(
-        "fidelity",
-        "Fidelity ledger",
-        (Paragraph(text), Table(headings, rows, frozenset({1, 2, 3, 4}))),
-    )

@@ -11,8 +11,8 @@ from edgedistill.evaluate.report.behaviour import (
 )
 from edgedistill.evaluate.report.blocks import Items, Section
 from edgedistill.evaluate.report.content import ReportContent
+from edgedistill.evaluate.report.ledger import fidelity_section
 from edgedistill.evaluate.report.outcome import (
-    fidelity_section,
     quality_section,
     requirements_section,
     shipped_section,

@@ -34,3 +34,16 @@ def log_probabilities(model: Any, ids: Sequence[int]) -> np.ndarray:
     logits = model(input_ids=tokens).logits[0, :-1].float()
     chosen = logits.log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
     return np.asarray(chosen.numpy(), dtype=np.float32)
+
+
+@torch.inference_mode()
+def likeliest(model: Any, ids: Sequence[int], num: int) -> list[dict[int, float]]:
+    """Log-probabilities by id of the `num` likeliest tokens in place of each id but the first,
+    and of that id itself."""
+    tokens = torch.tensor([list(ids)])
+    logprobs = model(input_ids=tokens).logits[0, :-1].float().log_softmax(-1)
+    top = logprobs.topk(min(num, logprobs.shape[-1]))
+    own = logprobs.gather(-1, tokens[0, 1:, None])
+    names = torch.cat([top.indices, tokens[0, 1:, None]], dim=1).tolist()
+    values = torch.cat([top.values, own], dim=1).tolist()
+    return [dict(zip(*pair, strict=True)) for pair in zip(names, values, strict=True)]

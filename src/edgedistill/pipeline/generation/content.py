@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgedistill.core.artefacts import Interval, Judgement
 from edgedistill.evaluate.fidelity import Hop
-from edgedistill.evaluate.generation_metrics import exact_match, parse_record
-from edgedistill.evaluate.generation_score import gain, interval, retention
+from edgedistill.evaluate.generation_score import gain, interval, retention, right_answers
 from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.text_boundary import FittedBoundary
-from edgedistill.evaluate.verdict import reasons, ships
-from edgedistill.pipeline.generation.measurement import Measured, prompt_text
-from edgedistill.pipeline.packaging import machine, versions
+from edgedistill.pipeline.generation.measurement import Measured
+from edgedistill.pipeline.generation.serving import prompt_text
+from edgedistill.pipeline.packaging import machine
+from edgedistill.pipeline.report_basis import (
+    false_abstention_interval,
+    making,
+    verdict_content,
+    with_files,
+)
 from edgedistill.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -45,14 +50,9 @@ def report_content(
 ) -> report.ReportContent:
     """Everything that the report of this run shows."""
     spec = made.ground.context.spec
-    return report.ReportContent(
-        task=spec.name,
-        description=spec.description,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ships=ships(judgements),
-        requirements=tuple(judgements),
-        reasons=reasons(judgements),
-        confidence=spec.requirements.confidence,
+    findings = made.ground.data.findings
+    return replace(
+        verdict_content(spec, judgements, findings),
         shipped=_shipped(made, measured, bundle),
         quality=_quality(made, measured),
         ledger=tuple(hops),
@@ -60,29 +60,19 @@ def report_content(
         boundary=_boundary(made, fitted, measured),
         edge_cases=_wrong_answers(made, measured),
         splits=_splits(made),
-        data_findings=tuple(
-            report.DataFinding("warning" if severity == "warning" else "info", finding, 0)
-            for severity, finding in made.ground.data.findings
-        ),
         making=_making(made),
-        non_goals=spec.boundary.non_goals,
     )
 
 
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     spec, chosen = made.ground.context.spec, made.artefact.chosen
     shape = spec.student.shape
-    footprint = report.Footprint(**(vars(measured.footprint) | {
-        "files": tuple(
-            report.FileSize(name, entry.size_bytes) for name, entry in bundle.manifest.files.items()
-        ),
-    }))  # fmt: skip
     return report.Shipped(
         family="Llama",
         description=f"{shape.num_layers} layers of {shape.hidden_size}, {chosen.kind} weights, "
         f"{chosen.tokens_per_s:,.0f} new tokens a second on validation prompts; times are of "
         "whole answers",
-        footprint=footprint,
+        footprint=with_files(measured.footprint, bundle),
         teacher=measured.teacher_footprint,
         threads=spec.requirements.threads,
         machine=machine(),
@@ -101,7 +91,7 @@ def _quality(made: Made, measured: Measured) -> report.Quality:
             name=name,
             role=role,  # type: ignore[arg-type]
             accuracy=interval(metric, found, expected, confidence=confidence),
-            macro_f1=float(_exact(metric, found, expected).mean()),
+            macro_f1=float(right_answers(metric, found, expected).mean()),
             retention=None if role == "teacher" else _retained(made, answers["teacher"], found),
             gain=None if role == "shipped"
             else gain(metric, found, ours, expected, confidence=confidence),
@@ -121,13 +111,6 @@ def _retained(made: Made, teacher: Answers, found: Answers) -> Interval:
     return retention(
         spec.output.scored_by, teacher, found, expected, confidence=spec.requirements.confidence
     )
-
-
-def _exact(metric: str, found: Answers, expected: Sequence[str]) -> np.ndarray:
-    if metric != "field_f1":
-        return exact_match(list(found), list(expected))
-    records = [None if text is None else parse_record(text) for text in found]
-    return exact_match(records, [parse_record(text) for text in expected])
 
 
 def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
@@ -153,9 +136,8 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
     spec = made.ground.context.spec
     confidence = spec.requirements.confidence
     expected = [row.response for row in made.ground.data.rows.test]
-    right = _exact(spec.output.scored_by, measured.answers["shipped"], expected)
+    right = right_answers(spec.output.scored_by, measured.answers["shipped"], expected)
     curve = risk_coverage(-measured.inside, right)
-    refused = measured.measurements.false_abstention
     groups, roc = tuple[report.OutOfBoundsGroup, ...](), None
     if count := measured.measurements.out_of_bounds_refused:
         finite = np.where(np.isfinite(measured.outside), measured.outside, 1e9)
@@ -168,11 +150,9 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
         score=fitted.boundary.kind,
         reason=fitted.reason,
         asked_rate=fitted.boundary.false_abstention_rate,
-        false_abstention=clopper_pearson_interval(
-            refused.refused.num_hits, refused.refused.num_rows, confidence=confidence
-        )
-        if refused
-        else None,
+        false_abstention=false_abstention_interval(
+            measured.measurements.false_abstention, confidence
+        ),
         scores=tuple(
             report.ScoreRow(kind, value, 0, kind == fitted.boundary.kind)
             for kind, value in fitted.aurocs.items()
@@ -193,7 +173,7 @@ def _wrong_answers(made: Made, measured: Measured) -> report.EdgeCases | None:
     if hard:
         rows, answers = hard, measured.edge_answers
     expected = [row.response for row in rows]
-    right = _exact(metric, answers, expected)
+    right = right_answers(metric, answers, expected)
     failures = [
         report.Answered(prompt_text(row), row.response, answer or "no answer")
         for row, answer, is_right in zip(rows, answers, right, strict=True)
@@ -222,20 +202,10 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 def _making(made: Made) -> report.Making:
     metric = "minus validation loss (nats a token)"
     trained = [
-        ("teacher", made.ground.teacher.training),
-        ("student", made.student.training),
-        ("control without distillation", made.control.training),
+        ("teacher", metric, made.ground.teacher.training),
+        ("student", metric, made.student.training),
+        ("control without distillation", metric, made.control.training),
     ]
-    results = made.ground.context.store.results
     texts = made.ground.transfer.texts.sentence()
-    return report.Making(
-        notes=() if texts is None else (texts,),
-        seeds=(made.ground.context.spec.seed,),
-        versions=tuple(versions().items()),
-        fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
-        stages=tuple(report.StageTime(s.name, s.seconds, s.reused) for s in results),
-        curves=tuple(
-            report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
-            for name, record in trained
-        ),
-    )
+    notes = () if texts is None else (texts,)
+    return making(made.ground.context, trained, notes=notes)

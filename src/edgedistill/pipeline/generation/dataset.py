@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -13,11 +14,12 @@ from edgedistill.core.errors import MissingExtra, SpecError
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.data.conversation_report import ConversationReport, report_on
-from edgedistill.data.conversations import ConversationColumns, read_conversations
+from edgedistill.data.conversations import ConversationColumns, Fault, read_conversations
 from edgedistill.data.reading import read_examples
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.generation.json_grammar import json_grammar
+from edgedistill.runtime.generation.written import schema_check
 
 SPLITS = ("train", "validation", "test")
 QUARANTINE = "quarantine-{split}.jsonl"
@@ -94,11 +96,14 @@ def load_conversations(
         prompt=spec.data.prompt_column, response=spec.data.response_column
     )
     aside = spec.data.on_malformed == "quarantine"
+    schema = read_schema(spec, root)
+    fault = _schema_fault(schema)
     splits = {
         split: read_conversations(
             root / str(getattr(spec.data.files, split)),
             columns=columns,
             quarantine=quarantine / QUARANTINE.format(split=split) if aside else None,
+            fault=fault,
         )
         for split in SPLITS
     }
@@ -113,9 +118,31 @@ def load_conversations(
         if (name := getattr(spec.boundary.out_of_bounds, split)) is not None
     }
     edge_cases = spec.boundary.edge_cases
-    hard = read_conversations(root / edge_cases, columns=columns) if edge_cases else ()
-    rows = Conversations(**splits, outside=outside, schema=read_schema(spec, root), edge_cases=hard)
-    return rows, report_on(splits)
+    hard = read_conversations(root / edge_cases, columns=columns, fault=fault) if edge_cases else ()
+    rows = Conversations(**splits, outside=outside, schema=schema, edge_cases=hard)
+    return rows, report_on(splits, {split: _set_aside(quarantine, split) for split in SPLITS})
+
+
+def _set_aside(folder: Path, split: str) -> list[str]:
+    """Place and reason of each malformed row of a split that was set aside."""
+    path = folder / QUARANTINE.format(split=split)
+    if not path.is_file():
+        return []
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [f"{Path(row['file']).name}:{row['line']}: {row['reason']}" for row in rows]
+
+
+def _schema_fault(schema: Mapping[str, Any] | None) -> Fault | None:
+    """A row whose expected answer breaks the schema teaches, or asks for, what may not be said."""
+    check = schema_check(schema)
+    if check is None:
+        return None
+
+    def fault(row: Conversation) -> str | None:
+        problem = check.fault(row.response)
+        return None if problem is None else f"the response breaks the task's schema: {problem}"
+
+    return fault
 
 
 def require_llm(spec: GenerationSpec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ import numpy as np
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
 from edgedistill.pipeline.generation.artefact import (
+    Artefact,
     format_name,
     full_precision,
     suffix,
     token_agreement,
     write_file,
 )
+from edgedistill.pipeline.generation.divergence import NUM_LIKELIEST, Likeliest, divergence
 from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
+from edgedistill.runtime.generation.generator import Generator
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
@@ -41,100 +44,184 @@ class _Written:
 
 @dataclass(frozen=True)
 class _Station:
-    """What a hop answers, and the log-probability it gives to each token of the right answers."""
+    """What a hop answers, and what it holds likely in place of each token of the right answers.
+
+    `against`: the station before it on the way; None for the first. `own`: what it holds likely is
+    measured on it, not taken over from the station before.
+    """
 
     name: str
     answers: tuple[Any, ...]
-    logprobs: np.ndarray
-    bar: float | None
+    likeliest: Likeliest
+    against: _Station | None = None
+    bar: float | None = None
+    note: str = ""
+    own: bool = True
+
+
+@dataclass(frozen=True)
+class _Golden:
+    """The golden rows: prompts, whole rows, right answers."""
+
+    ground: Ground
+    rows: tuple[Any, ...]
+    prompts: list[list[int]]
+    whole: tuple[Any, ...]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Ids of all tokens of the right answers."""
+        return np.concatenate([row.ids[1:][row.learned[1:]] for row in self.whole])
+
+    def likeliest(self, of_row: Callable[[Sequence[int]], Likeliest]) -> Likeliest:
+        """What a model holds likely in place of each of them."""
+        found = []
+        for row in self.whole:
+            places = np.flatnonzero(row.learned[1:])
+            told = of_row(row.ids.tolist())
+            found += [told[int(place)] for place in places]
+        return found
 
 
 def keep_ledger(
-    ground: Ground, student: Student, shipped: Path, kind: str, generator: Any, folder: Path
+    ground: Ground, student: Student, artefact: Artefact, generator: Generator, folder: Path
 ) -> list[Hop]:
-    """Teacher, student, student in full precision as a file, the type that ships, the bundle.
+    """Teacher, student, student as a file in full precision, every type that was tried, the bundle.
 
-    Up to the bundle the models write freely and greedily; the task's schema and beams then have
-    a hop of their own.
+    Every type is compared with full precision of its format, and only the one that ships has a
+    bar. Up to the bundle the models write freely and greedily; the task's schema and beams then
+    have a hop of their own.
 
     Args:
-        shipped: the file of type `kind`. folder: for the full-precision file.
+        folder: for the full-precision files.
     """
     rows = ground.data.rows.validation[:NUM_GOLDEN]
-    prompts, expected = prompts_of(ground, rows), [row.response for row in rows]
-    whole = [ground.teacher.encoder.encode(row) for row in rows]
+    whole = tuple(ground.teacher.encoder.encode(row) for row in rows)
+    golden = _Golden(ground, rows, prompts_of(ground, rows), whole)
     model = student.load()
-    stations = [
-        _in_torch(ground, "teacher", ground.teacher.load(), prompts, whole),
-        _in_torch(ground, "student", model, prompts, whole),
-    ]
-    widest = full_precision(kind)
-    full = folder / f"full{suffix(kind)}"
-    write_file(ground, model, full, widest)
-    stations.append(_in_runtime(ground, format_name(widest), full, prompts, whole, widest))
-    if kind != widest:
-        stations.append(_in_runtime(ground, format_name(kind), shipped, prompts, whole, kind))
-    held = ["by the schema"] * (generator.settings.schema is not None)
-    held += [f"{generator.settings.beams} beams"] * (generator.settings.beams > 1)
-    if held:
-        asked = ask(ground, shipped, prompts).completions
-        stations.append(_Station(", ".join(held), asked, stations[-1].logprobs, None))
-    # Through the bundle's own tokenizer and frames: the same file must answer the same.
-    limit = generator.settings.max_new_tokens
-    framed = [
-        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt]) for row in rows
-    ]
-    asked = tuple(generator.complete(ids, limit) for ids in framed)
-    stations.append(_Station("bundle", asked, stations[-1].logprobs, 1.0))
-    full.unlink()
-    return _hops(ground, stations, expected)
+    stations = [_in_torch(golden, "teacher", ground.teacher.load(), None)]
+    stations.append(_in_torch(golden, "student", model, stations[-1]))
+    full = _in_full_precision(golden, artefact, model, stations[-1], folder)
+    stations += full.values()
+    for v in artefact.variants:
+        if not v.kept and v.kind not in full:
+            against = full[full_precision(v.kind)]
+            file = artefact.file(v.kind)
+            stations.append(_in_runtime(golden, v.kind, file, against, note=v.reason))
+    kind = artefact.chosen.kind
+    shipped = full[full_precision(kind)]
+    if kind not in full:
+        bar = LEAST_AGREEMENT.get(kind)
+        shipped = _in_runtime(golden, kind, artefact.file(), shipped, bar=bar)
+        stations.append(shipped)
+    stations += _through_bundle(golden, artefact.file(), shipped, generator)
+    return [_hop(golden, station, stations[0]) for station in stations]
 
 
-def _hops(ground: Ground, stations: Sequence[_Station], expected: Sequence[str]) -> list[Hop]:
-    metric = ground.context.spec.output.scored_by
-    hops: list[Hop] = []
-    for number, station in enumerate(stations):
-        before = stations[number - 1] if number else None
-        agreement = token_agreement(station.answers, before.answers) if before else None
-        first = token_agreement(station.answers, stations[0].answers) if before else None
-        change = float(np.abs(station.logprobs - before.logprobs).max()) if before else None
-        # Another model answers otherwise: only what should change nothing has a bar.
-        holds = station.bar is None or agreement is None or agreement >= station.bar
-        note = f"perplexity of the right answers {np.exp(-station.logprobs.mean()):.4f}"
-        if before is not None and station.bar is not None:
-            kl = float((before.logprobs - station.logprobs).mean())
-            note += f", {kl:+.2e} nats a token against the hop before"
-        if not holds:
-            note += f"; {agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
-        value = score(metric, [answer.text for answer in station.answers], expected)
-        hops.append(Hop(station.name, agreement, first, value, change, holds, note))
-    return hops
+def _in_full_precision(
+    golden: _Golden, artefact: Artefact, model: Any, student: _Station, folder: Path
+) -> dict[str, _Station]:
+    """The student as a file that changes no weight, in each format that was tried, by type."""
+    found = {}
+    for kind in dict.fromkeys(full_precision(v.kind) for v in artefact.variants):
+        file = folder / f"full{suffix(kind)}"
+        write_file(golden.ground, model, file, kind)
+        bar = LEAST_AGREEMENT[kind]
+        found[kind] = _in_runtime(golden, kind, file, student, bar=bar)
+        file.unlink()
+    return found
 
 
-def _in_torch(
-    ground: Ground, name: str, model: Any, prompts: Sequence[Sequence[int]], whole: Sequence[Any]
-) -> _Station:
-    from edgedistill.models.language.decoding import greedy_ids, log_probabilities
+def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
+    before, right = station.against, golden.right
+    expected = [row.response for row in golden.rows]
+    logprobs = _of_right(station, right)
+    perplexity = float(np.exp(-logprobs.mean()))
+    agreement = change = more = kl = None
+    if before is not None:
+        agreement = token_agreement(station.answers, before.answers)
+        previous = _of_right(before, right)
+        change = float(np.abs(logprobs - previous).max())
+        more = perplexity - float(np.exp(-previous.mean()))
+        kl = divergence(before.likeliest, station.likeliest)
+    # Another model answers otherwise: only what should change nothing has a bar.
+    holds = station.bar is None or agreement is None or agreement >= station.bar
+    note = station.note
+    if not holds:
+        note = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
+    return Hop(
+        name=station.name,
+        agreement=agreement,
+        agreement_with_first=token_agreement(station.answers, first.answers) if before else None,
+        score=score(
+            golden.ground.context.spec.output.scored_by,
+            [answer.text for answer in station.answers],
+            expected,
+        ),
+        logit_difference=change if station.own else None,
+        holds=holds,
+        note=note,
+        perplexity=perplexity if station.own else None,
+        perplexity_change=more if station.own else None,
+        divergence=kl if station.own else None,
+    )
 
+
+def _of_right(station: _Station, right: np.ndarray) -> np.ndarray:
+    """Log-probability of each token of the right answers, float64."""
+    return np.array([one[int(i)] for one, i in zip(station.likeliest, right, strict=True)])
+
+
+def _in_torch(golden: _Golden, name: str, model: Any, against: _Station | None) -> _Station:
+    from edgedistill.models.language.decoding import greedy_ids, likeliest
+
+    ground = golden.ground
     tokenizer, limit = ground.teacher.tokenizer, ground.context.spec.output.max_new_tokens
     answers = []
-    for ids in prompts:
+    for ids in golden.prompts:
         new = greedy_ids(model, ids, max_new_tokens=limit, end_id=tokenizer.end)
         answers.append(_Written(tokenizer.decode(new), tuple(new), len(new)))
-    logprobs = [log_probabilities(model, row.ids)[row.learned[1:]] for row in whole]
-    return _Station(name, tuple(answers), np.concatenate(logprobs), None)
+    found = golden.likeliest(lambda ids: likeliest(model, ids, NUM_LIKELIEST))
+    return _Station(name, tuple(answers), found, against)
 
 
 def _in_runtime(
-    ground: Ground,
-    name: str,
-    file: Path,
-    prompts: Sequence[Sequence[int]],
-    whole: Sequence[Any],
+    golden: _Golden,
     kind: str,
+    file: Path,
+    against: _Station,
+    *,
+    bar: float | None = None,
+    note: str = "",
 ) -> _Station:
-    answers = ask(ground, file, prompts, constrained=False).completions
+    ground = golden.ground
+    answers = ask(ground, file, golden.prompts, constrained=False).completions
     with open_model(ground.context.spec, ground.teacher.encoder, file) as session:
-        logprobs = [session.score(row.ids.tolist())[row.learned[1:]] for row in whole]
-    bar = LEAST_AGREEMENT.get(kind)
-    return _Station(name, answers, np.concatenate(logprobs), bar)
+        found = golden.likeliest(lambda ids: session.likeliest(ids, NUM_LIKELIEST))
+    if bar is None:
+        note = f"declined: {note}; " if note else ""
+        note += f"compared with {against.name}"
+    return _Station(format_name(kind), answers, found, against, bar, note)
+
+
+def _through_bundle(
+    golden: _Golden, file: Path, shipped: _Station, generator: Generator
+) -> list[_Station]:
+    """The schema and beams, if there are any, and the bundle with its own tokenizer and frames: the
+    same file must answer the same."""
+    stations, settings = [], generator.settings
+    held = ["by the schema"] * (settings.schema is not None)
+    held += [f"{settings.beams} beams"] * (settings.beams > 1)
+    if held:
+        answers = ask(golden.ground, file, golden.prompts).completions
+        name = ", ".join(held)
+        stations.append(_Station(name, answers, shipped.likeliest, shipped, own=False))
+    limit = settings.max_new_tokens
+    framed = [
+        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt])
+        for row in golden.rows
+    ]
+    answers = tuple(generator.complete(ids, limit) for ids in framed)
+    found = golden.likeliest(lambda ids: generator.session.likeliest(ids, NUM_LIKELIEST))
+    before = stations[-1] if stations else shipped
+    return [*stations, _Station("bundle", answers, found, before, 1.0)]

@@ -12,20 +12,20 @@ import numpy as np
 from edgedistill.core.conversation import Turn
 from edgedistill.evaluate.generation_score import gain, retention, score
 from edgedistill.evaluate.metrics import auroc
-from edgedistill.evaluate.report.content import Footprint, Latency
+from edgedistill.evaluate.report.content import Footprint
 from edgedistill.evaluate.text_boundary import FittedBoundary, fit_boundary, fit_surprisal
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
-from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of, search_of
+from edgedistill.pipeline.generation.serving import ask, prompt_text, prompts_of
+from edgedistill.pipeline.generation.speed import timed
 from edgedistill.pipeline.generation.student import Ground
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.generation.boundary import surprisal
 from edgedistill.runtime.generation.generator import Generator
-from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.written import fault
-from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper, peak_memory_bytes
+from edgedistill.runtime.measuring import distribution_free_upper, peak_memory_bytes
 
-#: Prompts that are timed, asked again, and asked from out of bounds.
-NUM_TIMED, NUM_REPEATED, NUM_OUTSIDE = 200, 100, 300
+#: Prompts that are asked again, and asked from out of bounds.
+NUM_REPEATED, NUM_OUTSIDE = 100, 300
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,6 @@ class Measured:
     footprint: Footprint
     teacher_footprint: Footprint
     summary: dict[str, Any]
-
-
-def prompt_text(row: Any) -> str:
-    """What the user asks last."""
-    return str(row.prompt[-1].content)
 
 
 def fit(ground: Ground, file: Path) -> FittedBoundary:
@@ -98,27 +93,25 @@ def measure(
     outside_texts = ground.data.rows.outside.get("test", ())[:NUM_OUTSIDE]
     outside, outside_refused = _outside(generator, outside_texts)
     refused = Count(int((inside > fitted.boundary.threshold).sum()), len(rows))
-    ours, theirs = _timed(ground, generator, peers["teacher"])
+    ours, theirs = timed(ground, generator, peers["teacher"])
     kept = retention(metric, answers["teacher"], shipped, expected, confidence=required.confidence)
     repeated = [prompt_text(row) for row in rows[:NUM_REPEATED]]
     measurements = Measurements(
         retention=kept,
         size_bytes=open_bundle(bundle).model_bytes,
-        latency_p95_ms=float(np.percentile(ours, 95)),
-        latency_p95_upper_ms=distribution_free_upper(ours, 0.95, required.confidence),
+        latency_p95_ms=float(np.percentile(ours.samples_ms, 95)),
+        latency_p95_upper_ms=distribution_free_upper(ours.samples_ms, 0.95, required.confidence),
         repeat_agreement=_repeated(generator, repeated),
         batch_agreement=None,
         out_of_bounds_refused=outside_refused,
         false_abstention=FalseAbstention(fitted.conformal.rate, fitted.conformal.num_rows, refused),
         valid=Count(sum(answer is not None for answer in shipped), len(shipped)),
     )
-    footprint = _footprint(
-        measurements.size_bytes, ours, required.confidence,
-        peak_memory_bytes(bundle, repeated[:16]),
+    footprint = ours.footprint(
+        measurements.size_bytes, required.confidence,
+        peak_memory_bytes=peak_memory_bytes(bundle, repeated[:16]),
     )  # fmt: skip
-    teacher_footprint = _footprint(
-        peers["teacher"].stat().st_size, theirs, required.confidence, None
-    )
+    teacher_footprint = theirs.footprint(peers["teacher"].stat().st_size, required.confidence)
     summary = {
         "score": {name: score(metric, found, expected) for name, found in answers.items()},
         "retention": kept.as_json(),
@@ -128,6 +121,9 @@ def measure(
         "size_bytes": measurements.size_bytes,
         "latency": asdict(footprint.latency),
         "teacher_latency": asdict(teacher_footprint.latency),
+        "first_token": footprint.first_token and asdict(footprint.first_token),
+        "tokens_per_s": footprint.tokens_per_s,
+        "teacher_tokens_per_s": teacher_footprint.tokens_per_s,
         "valid": measurements.valid.rate if measurements.valid else None,
         "false_abstention": refused.rate,
         "out_of_bounds_recall": outside_refused.rate if outside_refused else None,
@@ -177,35 +173,3 @@ def _outside(generator: Generator, texts: Sequence[str]) -> tuple[np.ndarray, Co
 def _repeated(generator: Generator, texts: Sequence[str]) -> Count:
     first, second = generator.predict(list(texts)), generator.predict(list(texts))
     return Count(sum(a == b for a, b in zip(first, second, strict=True)), len(texts))
-
-
-def _timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds of whole answers of the bundle and of the teacher, in turn."""
-    spec = ground.context.spec
-    texts = [prompt_text(row) for row in ground.data.rows.test[:NUM_TIMED]]
-    encoder, limit = ground.teacher.encoder, spec.output.max_new_tokens
-    schema = ground.data.rows.schema
-    grammar = json_grammar(dict(schema)) if schema else None
-    search = search_of(spec)
-    with open_model(spec, ground.teacher.encoder, teacher) as peer:
-
-        def by_teacher(text: str) -> None:
-            ids = encoder.encode_prompt((Turn("user", text),)).tolist()
-            peer.generate(ids, max_new_tokens=limit, grammar=grammar, with_ids=False, **search)
-
-        ours, theirs = alternate_ms([lambda text: generator.predict([text]), by_teacher], texts)
-    return ours, theirs
-
-
-def _footprint(
-    size_bytes: int, samples: np.ndarray, confidence: float, peak: int | None
-) -> Footprint:
-    p50, p95, p99 = (float(v) for v in np.percentile(samples, [50, 95, 99]))
-    upper = distribution_free_upper(samples, 0.95, confidence)
-    return Footprint(
-        size_bytes=size_bytes,
-        latency=Latency(p50, p95, p99, upper if np.isfinite(upper) else None),
-        throughput_per_s=1000.0 / float(np.mean(samples)),
-        peak_memory_bytes=peak,
-        samples_ms=tuple(float(v) for v in samples[:1000]),
-    )

@@ -75,6 +75,11 @@ def search_of(spec: GenerationSpec) -> dict[str, Any]:
     return {"beams": spec.output.beams, "length_penalty": spec.output.length_penalty}
 
 
+def prompt_text(row: Conversation) -> str:
+    """What the user asks last."""
+    return row.prompt[-1].content
+
+
 def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
     """Token ids of the rows' prompts."""
     return [ground.teacher.encoder.encode_prompt(row.prompt).tolist() for row in rows]

@@ -16,8 +16,8 @@ from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.generation.artefact import Artefact, is_onnx, suffix, write_file
 from edgedistill.pipeline.generation.content import report_content
 from edgedistill.pipeline.generation.fidelity import keep_ledger
-from edgedistill.pipeline.generation.measurement import fit, measure, prompt_text
-from edgedistill.pipeline.generation.serving import generation_settings
+from edgedistill.pipeline.generation.measurement import fit, measure
+from edgedistill.pipeline.generation.serving import generation_settings, prompt_text
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.packaging import machine, versions
 from edgedistill.pipeline.verified import (
@@ -77,8 +77,8 @@ def verify(made: Made) -> Verified:
 
 def _compute(made: Made, folder: Path) -> None:
 
-    ground, file = made.ground, made.artefact.file()
-    fitted = fit(ground, file)
+    ground = made.ground
+    fitted = fit(ground, made.artefact.file())
     _write(made, folder, fitted, [], {})
     generator = cast(Generator, load(folder / BUNDLE))
     kind = made.artefact.chosen.kind
@@ -90,7 +90,7 @@ def _compute(made: Made, folder: Path) -> None:
     measured.summary["types"] = ", ".join(
         f"{v.kind} {v.score:.4f}{' (ships)' if v.kept else ''}" for v in made.artefact.variants
     )
-    hops = keep_ledger(ground, made.student, file, kind, generator, folder)
+    hops = keep_ledger(ground, made.student, made.artefact, generator, folder)
     judgements = judge(ground.context.spec.requirements, measured.measurements, hops=hops)
     bundle = _write(made, folder, fitted, judgements, measured.summary)
     write_archive(bundle, folder / ARCHIVE)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 Reason = Literal[
     "empty", "too_short", "too_long", "wrong_type", "wrong_language", "out_of_bounds",
-    "unfinished", "repeats", "breaks_schema",
+    "unfinished", "repeats", "says_nothing", "breaks_schema",
 ]  # fmt: skip
 """Why there is no answer: the first six are found before the model has written anything or
-from how sure it was, the last three in what it wrote."""
+from how sure it was, the last four in what it wrote."""
 
 
 @dataclass(frozen=True, slots=True)

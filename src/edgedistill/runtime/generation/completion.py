@@ -105,6 +105,14 @@ class LanguageSession(Protocol):
             PromptTooLong, DataError: as for `generate`.
         """
 
+    def likeliest(self, ids: Sequence[int], num: int) -> list[dict[int, float]]:
+        """Log-probabilities by id of at least the `num` likeliest tokens in place of each id but
+        the first, that id itself among them.
+
+        Raises:
+            PromptTooLong, DataError: as for `generate`.
+        """
+
     def close(self) -> None:
         """Free the model's memory; the session cannot be used afterwards."""
 

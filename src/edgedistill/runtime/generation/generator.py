@@ -140,6 +140,10 @@ class Generator:
         )  # fmt: skip
         return self._judged(completion, score, limit)
 
+    def write(self, text: str, on_text: Callable[[str], None]) -> int:
+        """Answer a prompt piece by piece; the number of tokens written, 0 if it was refused."""
+        return self.answer([("user", text)], on_text=on_text).num_new_tokens
+
     def prompt_ids(self, turns: Turns) -> list[int]:
         """Token ids of a conversation, up to where the answer begins."""
         return self.settings.prompt_ids(turns, self.tokenizer.encode)

@@ -129,24 +129,26 @@ class LlamaCppSession:
         Raises:
             PromptTooLong, DataError: as for `generate`.
         """
+        found = self.likeliest(ids, 1)
+        return np.array([one[int(i)] for one, i in zip(found, ids[1:], strict=True)], np.float32)
+
+    def likeliest(self, ids: Sequence[int], num: int) -> list[dict[int, float]]:
+        """Log-probabilities by id of at least the `num` likeliest tokens in place of each id but
+        the first, that id itself among them. Takes as long as `score`, and raises what it does."""
         self._require_prompt(ids, 0)
         numbers = [int(i) for i in ids]
-        return np.array(
-            [self._score_next(numbers[:i], numbers[i]) for i in range(1, len(numbers))],
-            dtype=np.float32,
-        )
+        return [self._next(numbers[:i], numbers[i], num) for i in range(1, len(numbers))]
 
-    def _score_next(self, prompt: list[int], token_id: int) -> float:
-        """Log-probability of `token_id` after `prompt`."""
+    def _next(self, prompt: list[int], token_id: int, num: int) -> dict[int, float]:
         request: dict[str, Any] = {
-            "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": 1,
+            "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": num,
             "cache_prompt": True, "logit_bias": [[token_id, _FORCING]],
         }  # fmt: skip
         answer = self._complete(request, None)
         if answer.ids != [token_id]:
             whole = {"logprobs": self.vocab_size, "logit_bias": self._any_whole_token()}
             answer = self._complete(request | whole, None)
-        return answer.probabilities[token_id]
+        return answer.probabilities
 
     def _any_whole_token(self) -> list[list[float]]:
         """The bias to a token that spells a whole character: such an answer has an entry."""
@@ -261,11 +263,11 @@ def _open(path: Path, threads: int, context: int, adapter: Path | None) -> Any:
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.cache_ram_mib, parameters.n_ctx_checkpoints = 0, 0
     parameters.ui, parameters.use_jinja, parameters.n_threads_http = False, False, 1
-    parameters.endpoint_slots = False
+    parameters.endpoint_slots, parameters.endpoint_metrics = False, True
     parameters.api_keys, parameters.cors_origins = [secrets.token_hex(32)], ""
     with _unreachable(parameters):
         try:
-            return xllamacpp.Server(parameters)
+            server = xllamacpp.Server(parameters)
         except RuntimeError as error:
             raise BundleError(
                 f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model"
@@ -273,6 +275,10 @@ def _open(path: Path, threads: int, context: int, adapter: Path | None) -> Any:
                 where=str(path),
                 fix="export it again, or install a newer xllamacpp",
             ) from error
+    # The server's loop begins in a thread of its own. Freed before that, it would wait for the
+    # loop's end for ever; what it answers itself proves that the loop is there.
+    server.handle_metrics()
+    return server
 
 
 @contextlib.contextmanager

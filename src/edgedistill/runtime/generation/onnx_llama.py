@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -121,16 +121,30 @@ class OnnxLlamaSession:
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
         """Log-probability (natural) of each id given those before it; see `LanguageSession`."""
+        found = [np.zeros(0, np.float32)]
+        for following, logprobs in self._log_probabilities(ids):
+            found.append(logprobs[np.arange(len(following)), following])
+        return np.concatenate(found).astype(np.float32)
+
+    def likeliest(self, ids: Sequence[int], num: int) -> list[dict[int, float]]:
+        """What stands highest in place of each id but the first; see `LanguageSession`."""
+        num = min(num, self.vocab_size)
+        found = list[dict[int, float]]()
+        for following, logprobs in self._log_probabilities(ids):
+            highest = np.argpartition(-logprobs, num - 1, axis=-1)[:, :num]
+            for row, token, first in zip(logprobs, following, highest, strict=True):
+                found.append({int(i): float(row[i]) for i in (*first, token)})
+        return found
+
+    def _log_probabilities(self, ids: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A chunk at a time: ids [n], and the log-probabilities [n, vocabulary] in their place."""
         network = self._open_network()
         self._require_prompt(ids, 0)
         whole, cache = np.array([list(ids)], np.int64), network.empty()
-        found = [np.zeros(0, np.float32)]
         for start in range(0, len(ids) - 1, CHUNK):
             part = whole[:, start : min(start + CHUNK, len(ids) - 1)]
             logits, cache = network.read(part, cache, every=True)
-            following = whole[0, start + 1 : start + 1 + part.shape[1]]
-            found.append(log_softmax(logits[0])[np.arange(part.shape[1]), following])
-        return np.concatenate(found).astype(np.float32)
+            yield whole[0, start + 1 : start + 1 + part.shape[1]], log_softmax(logits[0])
 
     @cached_property
     def _constraints(self) -> Constraints:

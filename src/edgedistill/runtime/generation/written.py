@@ -24,11 +24,16 @@ def fault(
     max_new_tokens: int,
     check: SchemaCheck | None,
 ) -> tuple[Reason, str] | None:
-    """Why `text` is no answer, as (reason, detail); None where it is one."""
+    """Why `text` is no answer, as (reason, detail); None where it is one.
+
+    No row has an empty response, so an empty answer is never right.
+    """
     if (period := repeated_end(text)) is not None:
         return "repeats", f"the text ends in a loop of {period!r}"
     if not finished:
         return "unfinished", f"no end within {max_new_tokens} tokens"
+    if not text.strip():
+        return "says_nothing", "the answer has no text"
     if check is not None and (problem := check.fault(text)) is not None:
         return "breaks_schema", problem
     return None

@@ -57,7 +57,10 @@ def test_the_first_fault_is_told() -> None:
     assert told("anything at all", schema=None) is None
     assert told('{"n":3', finished=False) == "unfinished"
     assert told("ha " * 30, finished=False) == "repeats"
-    for wrong in ('{"n":0}', '{"n":1,"m":2}', "{}", "[]", '{"n":3', "", '{"n":NaN}'):
+    assert told("", finished=False) == "unfinished"
+    for empty in ("", " \n"):
+        assert told(empty) == told(empty, schema=None) == "says_nothing"
+    for wrong in ('{"n":0}', '{"n":1,"m":2}', "{}", "[]", '{"n":3', '{"n":NaN}'):
         assert told(wrong) == "breaks_schema", wrong
 
 

@@ -1,0 +1,85 @@
+"""What the report of every kind of task has: verdict, data, the bundle's files, its making."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from edgedistill.core.artefacts import Interval, Judgement
+from edgedistill.evaluate.intervals import clopper_pearson_interval
+from edgedistill.evaluate.report import content as report
+from edgedistill.evaluate.verdict import FalseAbstention, reasons, ships
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.packaging import versions
+from edgedistill.runtime.bundle import Bundle
+
+
+def verdict_content(
+    spec: Any, judgements: Sequence[Judgement], findings: Sequence[Sequence[str]]
+) -> report.ReportContent:
+    """A report of the verdict alone, which each kind fills up.
+
+    Args:
+        spec: the task. findings: (severity, sentence) of the look at the data.
+    """
+    return report.ReportContent(
+        task=spec.name,
+        description=spec.description,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ships=ships(judgements),
+        requirements=tuple(judgements),
+        reasons=reasons(judgements),
+        confidence=spec.requirements.confidence,
+        data_findings=tuple(
+            report.DataFinding("warning" if severity == "warning" else "info", sentence, 0)
+            for severity, sentence in findings
+        ),
+        non_goals=spec.boundary.non_goals,
+    )
+
+
+def with_files(footprint: report.Footprint, bundle: Bundle) -> report.Footprint:
+    """The footprint with the files of the bundle."""
+    files = bundle.manifest.files.items()
+    return replace(
+        footprint, files=tuple(report.FileSize(name, entry.size_bytes) for name, entry in files)
+    )
+
+
+def false_abstention_interval(
+    measured: FalseAbstention | None, confidence: float
+) -> Interval | None:
+    """In-bounds test rows refused, with their interval; None without a guard."""
+    if measured is None:
+        return None
+    count = measured.refused
+    return clopper_pearson_interval(count.num_hits, count.num_rows, confidence=confidence)
+
+
+def making(
+    context: Context[Any],
+    trained: Sequence[tuple[str, str, dict[str, Any]]],
+    *,
+    notes: Sequence[str] = (),
+) -> report.Making:
+    """Seed, versions, stages and training curves of a run.
+
+    Args:
+        trained: name, validation figure and record of each training; without epochs it is left out.
+        notes: sentences on how it was made.
+    """
+    results = context.store.results
+    return report.Making(
+        notes=tuple(notes),
+        seeds=(context.spec.seed,),
+        versions=tuple(versions().items()),
+        fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
+        stages=tuple(report.StageTime(s.name, s.seconds, s.reused) for s in results),
+        curves=tuple(
+            report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
+            for name, metric, record in trained
+            if record["history"]
+        ),
+    )
