@@ -9,26 +9,30 @@ from typing import Any
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SPLITS = ("train", "validation", "test")
+#: Of a cut: rows of each split.
+CUT_ROWS = {"train": 400, "validation": 40, "test": 40}
 
 
-def write_enja(folder: Path, *, num_train: int | None = None) -> None:
+def write_enja(folder: Path, *, cut: bool = False) -> None:
     """Write the splits as prompt and response, and out-of-bounds prompts.
 
     The set marks word ends in Japanese by blanks, which no text has: they are taken out. Training
     rows whose source stands in validation or test are left out. Out of bounds are CLINC150's
-    out-of-scope queries: commands to a device, not sentences to translate.
+    out-of-scope queries: commands to a device, not sentences to translate. `cut`: a few rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     splits = {split: _rows(SHARED / "small_parallel_enja" / f"{split}.jsonl") for split in SPLITS}
     held_out = {row["source"] for split in SPLITS[1:] for row in splits[split]}
-    splits["train"] = [row for row in splits["train"] if row["source"] not in held_out][:num_train]
+    splits["train"] = [row for row in splits["train"] if row["source"] not in held_out]
+    if cut:
+        splits = {split: rows[: CUT_ROWS[split]] for split, rows in splits.items()}
     for split, rows in splits.items():
         pairs = [
             {"prompt": row["source"], "response": row["target"].replace(" ", "")} for row in rows
         ]
         _write(folder / f"{split}.jsonl", pairs)
     for split, name in (("validation", "oos_validation"), ("test", "oos_test")):
-        outside = _rows(SHARED / "clinc150" / f"{name}.jsonl")
+        outside = _rows(SHARED / "clinc150" / f"{name}.jsonl")[: CUT_ROWS[split] if cut else None]
         _write(folder / f"outside_{split}.jsonl", [{"prompt": row["text"]} for row in outside])
 
 

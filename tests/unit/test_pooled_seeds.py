@@ -45,36 +45,38 @@ def test_one_seed_is_the_house_s_bootstrap(pooled: ModuleType) -> None:
     found = answers(0)
     texts = {role: [text or None for text in found[role].tolist()] for role in found}
     expected = found["expected"].tolist()
-    value, low, high = pooled.pooled_score([found], "teacher")
+    value, low, high = pooled.pooled_score("field_f1", [found], "teacher")
     assert value == pytest.approx(score("field_f1", texts["teacher"], expected), abs=1e-6)
     assert low < value < high
     more = gain("field_f1", texts["teacher"], texts["shipped"], expected)
-    value, low, high = pooled.pooled_gain([found], "teacher", "shipped")
+    value, low, high = pooled.pooled_gain("field_f1", [found], "teacher", "shipped")
     assert value == pytest.approx(more.value, abs=1e-6)
     assert (low, high) == pytest.approx((more.low, more.high), abs=0.005)
 
 
 def test_the_same_seed_twice_tells_no_more_than_once(pooled: ModuleType) -> None:
     found = answers(1)
-    once = pooled.pooled_retention([found], "teacher", "shipped")
-    assert pooled.pooled_retention([found] * 5, "teacher", "shipped") == pytest.approx(once)
+    once = pooled.pooled_retention("field_f1", [found], "teacher", "shipped")
+    assert pooled.pooled_retention("field_f1", [found] * 5, "teacher", "shipped") == pytest.approx(
+        once
+    )
 
 
 def test_seeds_are_averaged(pooled: ModuleType) -> None:
     seeds = [answers(seed) for seed in range(3)]
-    each = [pooled.pooled_score([found], "shipped")[0] for found in seeds]
-    assert pooled.pooled_score(seeds, "shipped")[0] == pytest.approx(np.mean(each))
-    kept = pooled.pooled_retention(seeds, "teacher", "shipped")
-    best = [pooled.pooled_score([found], "teacher")[0] for found in seeds]
+    each = [pooled.pooled_score("field_f1", [found], "shipped")[0] for found in seeds]
+    assert pooled.pooled_score("field_f1", seeds, "shipped")[0] == pytest.approx(np.mean(each))
+    kept = pooled.pooled_retention("field_f1", seeds, "teacher", "shipped")
+    best = [pooled.pooled_score("field_f1", [found], "teacher")[0] for found in seeds]
     assert kept[0] == pytest.approx(np.mean(each) / np.mean(best))
     assert kept[1] < kept[0] < kept[2]
 
 
 def test_nothing_right_is_no_crash(pooled: ModuleType) -> None:
     found = answers(2) | {"teacher": np.array([""] * 120), "shipped": np.array([""] * 120)}
-    assert pooled.pooled_retention([found], "teacher", "shipped") == (0.0, 0.0, 0.0)
+    assert pooled.pooled_retention("field_f1", [found], "teacher", "shipped") == (0.0, 0.0, 0.0)
 
 
 def test_other_rows_are_refused(pooled: ModuleType) -> None:
     with pytest.raises(ValueError, match="other test rows"):
-        pooled.pooled_score([answers(0), answers(0, num_rows=119)], "teacher")
+        pooled.pooled_score("field_f1", [answers(0), answers(0, num_rows=119)], "teacher")

@@ -47,8 +47,22 @@ def score(metric: Metric, answers: Answers, expected: Sequence[str]) -> float:
     Raises:
         ValueError: unequal or empty sequences.
     """
-    rows = np.arange(len(expected))
-    return float(_scorer(metric, answers, expected)(rows[None])[0])
+    rows = np.arange(len(expected))[None]
+    return float(resampled(metric, answers, expected, rows)[0])
+
+
+def resampled(
+    metric: Metric, answers: Answers, expected: Sequence[str], rows: NDArray[np.int64]
+) -> Floats:
+    """The metric over each of several samples, float64 [num_samples].
+
+    Args:
+        rows: row numbers, [num_samples, num_drawn].
+
+    Raises:
+        ValueError: unequal or empty sequences.
+    """
+    return _scorer(metric, answers, expected)(rows)
 
 
 def retention(

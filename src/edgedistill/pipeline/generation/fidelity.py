@@ -26,11 +26,10 @@ from edgedistill.runtime.generation.generator import Generator
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
-#: Least share of tokens equal to the hop before.
-LEAST_AGREEMENT = {
-    "f32": 0.995, "f16": 0.98, "q8_0_f16": 0.95, "q8_0": 0.95, "onnx_f32": 0.995,
-    "onnx_int8": 0.95,
-}  # fmt: skip
+#: Least share of tokens equal to the hop before, for what should change nothing.
+LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
+#: The perplexity of the right answers may rise by this share where weights are rounded.
+MOST_PERPLEXITY = 0.03
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,9 @@ class _Written:
 class _Station:
     """What a hop answers, and what it holds likely in place of each token of the right answers.
 
-    `against`: the station before it on the way; None for the first. `own`: what it holds likely is
-    measured on it, not taken over from the station before.
+    `against`: the station before it on the way; None for the first. `bar`: least share of tokens
+    equal to it. `is_rounded`: it ships in coarser weights, and has a bar of perplexity instead.
+    `own`: what it holds likely is measured on it, not taken over from the station before.
     """
 
     name: str
@@ -55,6 +55,7 @@ class _Station:
     likeliest: Likeliest
     against: _Station | None = None
     bar: float | None = None
+    is_rounded: bool = False
     note: str = ""
     own: bool = True
 
@@ -112,7 +113,9 @@ def keep_ledger(
     shipped = full[full_precision(kind)]
     if kind not in full:
         bar = LEAST_AGREEMENT.get(kind)
-        shipped = _in_runtime(golden, kind, artefact.file(), shipped, bar=bar)
+        shipped = _in_runtime(
+            golden, kind, artefact.file(), shipped, bar=bar, is_rounded=bar is None
+        )
         stations.append(shipped)
     stations += _through_bundle(golden, artefact.file(), shipped, generator)
     return [_hop(golden, station, stations[0]) for station in stations]
@@ -144,11 +147,14 @@ def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
         change = float(np.abs(logprobs - previous).max())
         more = perplexity - float(np.exp(-previous.mean()))
         kl = divergence(before.likeliest, station.likeliest)
-    # Another model answers otherwise: only what should change nothing has a bar.
-    holds = station.bar is None or agreement is None or agreement >= station.bar
-    note = station.note
-    if not holds:
-        note = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
+    # Another model answers otherwise: only what should change nothing, or little, has a bar.
+    wrong = ""
+    if station.bar is not None and agreement is not None and agreement < station.bar:
+        wrong = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
+    elif station.is_rounded and more is not None:
+        most = MOST_PERPLEXITY * (perplexity - more)
+        if more > most:
+            wrong = f"perplexity rises by {more:.4f}, {most:.4f} is allowed"
     return Hop(
         name=station.name,
         agreement=agreement,
@@ -159,8 +165,8 @@ def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
             expected,
         ),
         logit_difference=change if station.own else None,
-        holds=holds,
-        note=note,
+        holds=not wrong,
+        note=wrong or station.note,
         perplexity=perplexity if station.own else None,
         perplexity_change=more if station.own else None,
         divergence=kl if station.own else None,
@@ -192,6 +198,7 @@ def _in_runtime(
     against: _Station,
     *,
     bar: float | None = None,
+    is_rounded: bool = False,
     note: str = "",
 ) -> _Station:
     ground = golden.ground
@@ -201,7 +208,7 @@ def _in_runtime(
     if bar is None:
         note = f"declined: {note}; " if note else ""
         note += f"compared with {against.name}"
-    return _Station(format_name(kind), answers, found, against, bar, note)
+    return _Station(format_name(kind), answers, found, against, bar, is_rounded, note)
 
 
 def _through_bundle(
