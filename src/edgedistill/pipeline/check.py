@@ -17,6 +17,7 @@ from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resol
 from edgedistill.pipeline.forecast import Forecast, forecast
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import forecast_generation
+from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -57,8 +58,9 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     require_llm()
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
+    bases = find_bases(spec, root, rows.train)
     characters = sum(len(turn.content) for row in rows.train for turn in row.turns)
-    expected = forecast_generation(spec, characters, len(rows.test))
+    expected = forecast_generation(spec, characters, len(rows.test), bases)
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 

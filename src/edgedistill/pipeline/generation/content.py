@@ -71,7 +71,7 @@ def report_content(
 
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     spec, chosen = made.ground.context.spec, made.artefact.chosen
-    shape = spec.student.shape
+    layers, width = (made.student.config[key] for key in ("num_hidden_layers", "hidden_size"))
     footprint = report.Footprint(**(vars(measured.footprint) | {
         "files": tuple(
             report.FileSize(name, entry.size_bytes) for name, entry in bundle.manifest.files.items()
@@ -79,7 +79,7 @@ def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     }))  # fmt: skip
     return report.Shipped(
         family="Llama",
-        description=f"{shape.num_layers} layers of {shape.hidden_size}, {chosen.kind} weights, "
+        description=f"{layers} layers of {width}, {chosen.kind} weights, "
         f"{chosen.tokens_per_s:,.0f} new tokens a second on validation prompts; times are of "
         "whole answers",
         footprint=footprint,

@@ -6,6 +6,7 @@ from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.artefact import make_artefact
 from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
+from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
 from edgedistill.pipeline.generation.transfer import prepare_transfer
@@ -21,9 +22,10 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     """
     require_llm()
     data = prepare_conversations(context)
-    teacher = prepare_teacher(context, data)
+    bases = find_bases(context.spec, context.root, data.rows.train)
+    teacher = prepare_teacher(context, data, bases.teacher)
     transfer = prepare_transfer(context, data, teacher)
-    ground = Ground(context, data, teacher, transfer)
+    ground = Ground(context, data, teacher, transfer, bases.student)
     student = train_student(ground)
     control = train_student(ground, distilled=False)
     artefact = make_artefact(ground, student)

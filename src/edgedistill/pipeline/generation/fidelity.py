@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from edgedistill.pipeline.generation.serving import ask, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
+from edgedistill.tasks.generation.sections import spoken
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
@@ -71,15 +72,20 @@ def keep_ledger(
     # Through the bundle's own tokenizer and frames: the same file must answer the same.
     limit = generator.settings.max_new_tokens
     framed = [
-        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt]) for row in rows
+        generator.prompt_ids([(turn.role, spoken(turn)) for turn in row.prompt]) for row in rows
     ]
     asked = tuple(generator.complete(ids, limit) for ids in framed)
     stations.append(_Station("bundle", asked, stations[-1].logprobs, 1.0))
     full.unlink()
-    return _hops(ground, stations, expected)
+    return _hops(ground, stations, expected, generator.settings.response)
 
 
-def _hops(ground: Ground, stations: Sequence[_Station], expected: Sequence[str]) -> list[Hop]:
+def _hops(
+    ground: Ground,
+    stations: Sequence[_Station],
+    expected: Sequence[str],
+    response: Callable[[str], str | None],
+) -> list[Hop]:
     metric = ground.context.spec.output.scored_by
     hops: list[Hop] = []
     for number, station in enumerate(stations):
@@ -95,7 +101,7 @@ def _hops(ground: Ground, stations: Sequence[_Station], expected: Sequence[str])
             note += f", {kl:+.2e} nats a token against the hop before"
         if not holds:
             note += f"; {agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
-        value = score(metric, [answer.text for answer in station.answers], expected)
+        value = score(metric, [response(answer.text) for answer in station.answers], expected)
         hops.append(Hop(station.name, agreement, first, value, change, holds, note))
     return hops
 

@@ -25,6 +25,7 @@ from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 from edgedistill.runtime.generation.written import fault
 from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper, peak_memory_bytes
+from edgedistill.tasks.generation.sections import spoken
 
 #: Prompts that are timed, asked again, and asked from out of bounds.
 NUM_TIMED, NUM_REPEATED, NUM_OUTSIDE = 200, 100, 300
@@ -154,13 +155,13 @@ def _through_bundle(
     settings, boundary = generator.settings, generator.boundary
     answers, scores = list[str | None](), list[float]()
     for row in rows:
-        turns = [(turn.role, turn.content) for turn in row.prompt]
+        turns = [(turn.role, spoken(turn)) for turn in row.prompt]
         found = generator.complete(generator.prompt_ids(turns), settings.max_new_tokens)
         wrong = fault(
             found.text, finished=found.finish == "stop",
             max_new_tokens=settings.max_new_tokens, check=generator.schema_check,
         )  # fmt: skip
-        answers.append(None if wrong else found.text)
+        answers.append(None if wrong else settings.response(found.text))
         score_before = boundary.prompt_score(generator.tokenizer.encode(prompt_text(row)))
         scores.append(found.doubt if score_before is None else score_before)
     return tuple(answers), np.array(scores)
@@ -194,7 +195,9 @@ def _timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[np.ndar
 
         def by_teacher(text: str) -> None:
             ids = encoder.encode_prompt((Turn("user", text),)).tolist()
-            peer.generate(ids, max_new_tokens=limit, grammar=grammar, with_ids=False)
+            peer.generate(
+                ids, max_new_tokens=limit, grammar=grammar, with_ids=False, begins_text=True
+            )
 
         ours, theirs = alternate_ms([lambda text: generator.predict([text]), by_teacher], texts)
     return ours, theirs

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgedistill.core.conversation import Conversation
 from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.pipeline.generation.dataset import Conversations
 from edgedistill.pipeline.generation.student import Ground
 from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
-from edgedistill.runtime.generation.settings import Frame, GenerationSettings
+from edgedistill.runtime.generation.settings import GenerationSettings
 from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.tasks.generation.encoding import ConversationEncoder
-
-ROLES = ("system", "user", "assistant")
+from edgedistill.tasks.generation.frames import frames_of
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,14 @@ class Asked:
 
 
 def generation_settings(
-    spec: GenerationSpec, encoder: ConversationEncoder, schema: Any
+    spec: GenerationSpec, encoder: ConversationEncoder, rows: Conversations
 ) -> GenerationSettings:
     """The template as ids, and the limits, as they stand in the bundle."""
-    template: Any = encoder.template
-    frames = {
-        role: Frame(*(tuple(encoder.markup_ids(text)) for text in getattr(template, role)))
-        for role in ROLES
-    }
-    return GenerationSettings(
-        frames=frames,
-        start=tuple(encoder.markup_ids(template.begin)),
-        answer=frames["assistant"].before,
-        end=frames["assistant"].after[:1],
+    return frames_of(encoder).settings(
         context=context_tokens(spec),
         max_new_tokens=spec.output.max_new_tokens,
-        schema=schema,
+        schema=rows.schema,
+        sections=rows.has_sections,
     )
 
 
@@ -65,16 +56,17 @@ def ask(
     spec, schema = ground.context.spec, ground.data.rows.schema
     limit = spec.output.max_new_tokens
     grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
+    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows)
     completions, answers, check = [], [], schema_check(schema)
     with LlamaCppSession(
         file, threads=spec.requirements.threads, context=context_tokens(spec)
     ) as session:
         for ids in prompts:
-            found = session.generate(ids, max_new_tokens=limit, grammar=grammar)
+            found = session.generate(ids, max_new_tokens=limit, grammar=grammar, begins_text=True)
             wrong = fault(
                 found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, check=check,
             )  # fmt: skip
             completions.append(found)
-            answers.append(found.text if wrong is None else None)
+            answers.append(settings.response(found.text) if wrong is None else None)
     return Asked(tuple(completions), tuple(answers))

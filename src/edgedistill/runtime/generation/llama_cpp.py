@@ -103,6 +103,7 @@ class LlamaCppSession:
         json_schema: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         with_ids: bool = True,
+        begins_text: bool = False,
     ) -> Completion:
         """Continue `prompt_ids`.
 
@@ -117,6 +118,8 @@ class LlamaCppSession:
             on_text: called with each piece of text as it appears; what it raises ends the answer
                 and is raised here.
             with_ids: give the answer's ids too.
+            begins_text: the answer is a text of its own, not the middle of one: the space by which
+                a SentencePiece tokenizer begins every text is no part of it.
 
         Raises:
             PromptTooLong: prompt and `max_new_tokens` exceed the context.
@@ -133,11 +136,12 @@ class LlamaCppSession:
             "prompt": [int(i) for i in prompt_ids], "max_tokens": max_new_tokens,
             "temperature": temperature, "seed": seed, "stop": list(stop),
         }  # fmt: skip
+        spaced = begins_text and self._begins_with_space()
         if grammar is not None:
-            request["grammar"] = _native(grammar)
+            request["grammar"] = _spaced(_native(grammar)) if spaced else _native(grammar)
         if with_ids:
             request["logprobs"] = 1
-        return self._complete(request, on_text).completion()
+        return self._complete(request, on_text, drop_space=spaced).completion()
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
         """Log-probability (natural) of each id given those before it; float32 [len(ids) - 1].
@@ -179,10 +183,22 @@ class LlamaCppSession:
         )  # fmt: skip
         return [[next(whole, 0), _FORCING]]
 
-    def _complete(self, request: dict[str, Any], on_text: Callable[[str], None] | None) -> _Answer:
+    def _begins_with_space(self) -> bool:
+        """Whether the tokenizer puts a space before every text."""
+        known = self.header.metadata
+        is_sentencepiece = known.get("tokenizer.ggml.model") == "llama"
+        return is_sentencepiece and bool(known.get("tokenizer.ggml.add_space_prefix", True))
+
+    def _complete(
+        self,
+        request: dict[str, Any],
+        on_text: Callable[[str], None] | None,
+        *,
+        drop_space: bool = False,
+    ) -> _Answer:
         if self._server is None:
             raise RuntimeError("the session is closed")
-        answer = _Answer(on_text)
+        answer = _Answer(on_text, drop_space)
         defaults = {"cache_prompt": False, "samplers": ["temperature"], "stream": True}
         self._server.handle_completions(defaults | request, answer.take)
         if answer.raised is not None:
@@ -220,6 +236,7 @@ class _Answer:
     """Gathers the pieces that llama.cpp hands out."""
 
     on_text: Callable[[str], None] | None
+    drop_space: bool = False
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -248,10 +265,13 @@ class _Answer:
                 self.logprobs.append(entry["logprob"])
                 for rival in (*entry["top_logprobs"], entry):
                     self.probabilities[rival["id"]] = rival["logprob"]
-        if choice["text"]:
-            self.pieces.append(choice["text"])
+        text = choice["text"]
+        if text and self.drop_space:
+            text, self.drop_space = text.removeprefix(" "), False
+        if text:
+            self.pieces.append(text)
             if self.on_text is not None:
-                self.on_text(choice["text"])
+                self.on_text(text)
         if choice["finish_reason"] is not None:
             self.last = chunk
 
@@ -327,6 +347,12 @@ def _native(grammar: str) -> str:
     if grammar.lstrip().startswith("%llguidance"):
         raise SpecError("a grammar of LLGuidance, which fails open", fix="GBNF")
     return grammar
+
+
+def _spaced(grammar: str) -> str:
+    """The grammar of the same texts, or with a space before them."""
+    rules = "\n" + grammar
+    return rules.replace("\nroot ::=", '\nroot ::= " "? whole-text\nwhole-text ::=', 1).lstrip()
 
 
 def _require_settings(

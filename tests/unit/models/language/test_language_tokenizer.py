@@ -16,7 +16,9 @@ TOKENIZER = train_tokenizer(TEXTS, 300)
 
 
 def marks(tokenizer: LanguageTokenizer) -> list[int]:
-    return [tokenizer.bos, tokenizer.user, tokenizer.assistant, tokenizer.end, tokenizer.pad]
+    ids = [tokenizer._tokenizer.token_to_id(mark) for mark in SPECIAL]
+    assert [ids[0], *ids[3:]] == [tokenizer.bos, tokenizer.end, tokenizer.pad]
+    return ids
 
 
 @settings(max_examples=200, deadline=None)
