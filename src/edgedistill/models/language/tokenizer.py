@@ -55,11 +55,12 @@ class LanguageTokenizer:
         self, tokenizer: Tokenizer, *, bos: int | None, end: int, pad: int,
         num_rows: int | None = None,
     ) -> None:  # fmt: skip
+        # A copy: whoever gave it may want to read marks with it.
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         # Otherwise a user who writes "<|end|>" could end the user's own turn.
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
+        self._tokenizer.encode_special_tokens = True
         self.bos, self.end, self.pad = bos, end, pad
-        self._num_rows = num_rows or tokenizer.get_vocab_size()
+        self._num_rows = num_rows or self._tokenizer.get_vocab_size()
 
     @classmethod
     def with_marks(cls, tokenizer: Tokenizer, marks: Marks) -> LanguageTokenizer:

@@ -29,6 +29,7 @@ from edgedistill.pipeline.generation.teacher import (
     run_training,
     sequences,
 )
+from edgedistill.tasks.generation.encoding import ConversationEncoder
 from edgedistill.tasks.generation.frames import frames_of, require_frames
 
 #: Peak learning rates where a task names none: of adapters, and of pretrained weights themselves.
@@ -124,7 +125,7 @@ def fine_tuned(
             "teacher", learning_rate=PRETRAINED,
         )  # fmt: skip
     golden = [encoder.encode(row).ids.tolist() for row in data.rows.validation[:NUM_GOLDEN]]
-    adapted = _with_adapters(adapters, base, model, context)
+    adapted = _with_adapters(adapters, base, model, encoder, context)
     record = run_training(
         context, adapted, NextToken(), rows, validation, spec.teacher.training, folder, "teacher",
         learning_rate=ADAPTERS,
@@ -140,7 +141,11 @@ def marked(model: Any, tokenizer: Any) -> Any:
 
 
 def _with_adapters(
-    asked: AdapterSpec, base: PretrainedLlama, model: Any, context: Context[GenerationSpec]
+    asked: AdapterSpec,
+    base: PretrainedLlama,
+    model: Any,
+    encoder: ConversationEncoder,
+    context: Context[GenerationSpec],
 ) -> Any:
     """The model, frozen, with adapters as the task asks for them."""
     import torch
@@ -154,7 +159,7 @@ def _with_adapters(
     if context.spec.teacher.training.precision == "bf16":
         # The frozen weights alone: PEFT keeps the adapters of such a model in fp32.
         model = model.to(torch.bfloat16)
-    return with_adapters(model, config, seed=context.spec.seed)
+    return with_adapters(model, config, tokens=encoder.mark_ids(), seed=context.spec.seed)
 
 
 def _merged(adapted: Any, golden: Sequence[Sequence[int]]) -> Any:

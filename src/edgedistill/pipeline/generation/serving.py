@@ -53,6 +53,9 @@ def ask(
     ground: Ground, file: Path, prompts: Sequence[Sequence[int]], *, constrained: bool = True
 ) -> Asked:
     """Greedy answers of a GGUF file, by the task's schema unless not `constrained`."""
+    # llama.cpp's server may wait for ever when it is closed before it was asked anything.
+    if not prompts:
+        return Asked((), ())
     spec, schema = ground.context.spec, ground.data.rows.schema
     limit = spec.output.max_new_tokens
     grammar = json_grammar(dict(schema)) if schema is not None and constrained else None
