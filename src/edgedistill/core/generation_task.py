@@ -139,6 +139,9 @@ class AdapterSpec(Section):
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
     """Names of the linear layers that get one."""
+    quantised: bool = False
+    """QLoRA: beside a base of 4 bits, which a quarter of the memory holds. What was trained is
+    added to that base, not to the one before. Needs the extra `qlora`."""
 
 
 class LanguageTeacher(Section):

@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 
 import small_llama
 import small_pretrained
-from edgedistill.core.errors import EdgeDistillError, ModelError, SpecError
+from edgedistill.core.errors import EdgeDistillError, MissingExtra, ModelError, SpecError
 from edgedistill.core.events import silent
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task_file import load_task
@@ -223,3 +223,40 @@ def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
     next(base.glob("*.safetensors")).unlink()
     with pytest.raises(ModelError, match=r"is missing, which model\.safetensors\.index\.json"):
         check_task(path)
+
+
+def test_quantised_adapters_need_their_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "base")
+    path = write_task(tmp_path, "base", teacher={"adapters": {"quantised": True}})
+    monkeypatch.setattr("edgedistill.pipeline.generation.pretrained.find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match="4 bits"):
+        check_task(path)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_quantised_adapters_are_added_to_the_base_of_4_bits(precision: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    base = write_model(tmp_path / "base", intermediate_size=128)
+    asked = {
+        "adapters": {"rank": 2, "targets": ["q_proj"], "quantised": True},
+        "training": TRAINING | {"precision": precision, "learning_rate": 1e-2},
+    }
+    _, _, teacher = taught(write_task(tmp_path, "base", teacher=asked))
+    before, after = load_model(base).state_dict(), teacher.load().state_dict()
+    for name, weight in after.items():
+        change = (weight - before[name]).norm() / before[name].norm()
+        if ".mlp." in name:  # no adapter: rounded to 4 bits, and nothing else
+            assert 0.01 < change < 0.2, name
+            assert len(weight[0].unique()) <= 2 * 16, name
+    assert torch.equal(after["model.norm.weight"], before["model.norm.weight"])
+    assert len(teacher.training["history"]) == 1
+
+
+def test_rows_that_blocks_do_not_divide_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    write_model(tmp_path / "base")
+    asked = {"adapters": {"quantised": True}, "training": TRAINING}
+    with pytest.raises(ModelError, match="rows of 96 weights"):
+        taught(write_task(tmp_path, "base", teacher=asked))

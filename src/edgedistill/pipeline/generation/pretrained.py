@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgedistill.core.conversation import Conversation
-from edgedistill.core.errors import EdgeDistillError, ModelError, SpecError
+from edgedistill.core.errors import EdgeDistillError, MissingExtra, ModelError, SpecError
 from edgedistill.core.generation_task import AdapterSpec, GenerationSpec, LanguageModelShape
 from edgedistill.export.gguf_architecture import require_llama
 from edgedistill.export.gguf_tokenizer import gguf_vocabulary
@@ -56,10 +58,14 @@ def find_bases(spec: GenerationSpec, root: Path, rows: Sequence[Conversation]) -
         ModelError: no such model, another architecture, a pickle checkpoint, a context that is
             too short, a tokenizer that does not fit, vocabularies that differ.
         SpecError: a template that the tokenizer cannot write, a student larger than its teacher.
+        MissingExtra: quantised adapters, and bitsandbytes is not installed.
     """
     if spec.teacher.is_new:
         _require_cut(spec, _as_shape(spec.teacher.shape))
         return Bases(None, None)
+    adapters = spec.teacher.adapters
+    if adapters is not None and adapters.quantised and find_spec("bitsandbytes") is None:
+        raise MissingExtra("training adapters on a base of 4 bits", "qlora")
     teacher = _find(spec, spec.teacher.source, root, "teacher.source")
     encoder = encoder_of(teacher.folder, spec)
     require_frames(frames_of(encoder), rows)
@@ -125,11 +131,17 @@ def fine_tuned(
             "teacher", learning_rate=PRETRAINED,
         )  # fmt: skip
     golden = [encoder.encode(row).ids.tolist() for row in data.rows.validation[:NUM_GOLDEN]]
+    if adapters.quantised:
+        model = marked(_in_4_bits(base, spec), tokenizer)
     adapted = _with_adapters(adapters, base, model, encoder, context)
     record = run_training(
         context, adapted, NextToken(), rows, validation, spec.teacher.training, folder, "teacher",
         learning_rate=ADAPTERS,
     )  # fmt: skip
+    if adapters.quantised:
+        adapted = _unpacked(adapted, base, tokenizer, partial(
+            _with_adapters, adapters, base, encoder=encoder, context=context
+        ))  # fmt: skip
     return _merged(adapted, golden), record
 
 
@@ -156,10 +168,29 @@ def _with_adapters(
     config = LoraConfig(
         rank=rank, alpha=asked.alpha or 2.0 * rank, dropout=asked.dropout, targets=asked.targets
     )
-    if context.spec.teacher.training.precision == "bf16":
+    if context.spec.teacher.training.precision == "bf16" and not asked.quantised:
         # The frozen weights alone: PEFT keeps the adapters of such a model in fp32.
         model = model.to(torch.bfloat16)
     return with_adapters(model, config, tokens=encoder.mark_ids(), seed=context.spec.seed)
+
+
+def _in_4_bits(base: PretrainedLlama, spec: GenerationSpec) -> Any:
+    import torch
+
+    from edgedistill.train.tune.qlora import load_in_4_bits
+
+    is_bf16 = spec.teacher.training.precision == "bf16"
+    return load_in_4_bits(base.folder, compute=torch.bfloat16 if is_bf16 else torch.float32)
+
+
+def _unpacked(trained: Any, base: PretrainedLlama, tokenizer: Any, adapt: Any) -> Any:
+    """The same adapters on the base that they were trained beside, now as plain weights."""
+    from edgedistill.models.language.llama import load_model
+    from edgedistill.train.tune.qlora import take_adapters, unpack
+
+    fresh = adapt(unpack(trained, marked(load_model(base.folder), tokenizer)))
+    take_adapters(trained, fresh)
+    return fresh
 
 
 def _merged(adapted: Any, golden: Sequence[Sequence[int]]) -> Any:
