@@ -13,19 +13,25 @@ import numpy as np
 
 from edgedistill.core.files import read_json
 from edgedistill.export.gguf import write_gguf
+from edgedistill.export.onnx_language import write_onnx_language
+from edgedistill.export.onnx_weights import WEIGHTS
 from edgedistill.models.language.decoding import greedy_ids, log_probabilities
 from edgedistill.models.language.llama import load_model
 from edgedistill.pipeline.run import RunResult
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
+from edgedistill.runtime.generation.sessions import open_session
 from edgedistill.runtime.loading import load
 from edgedistill.runtime.measuring import alternate_ms
 
 STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K" / "hf"
 PROMPTS = ("Once upon a time", "Lily went to the", "The dog was", "One day, a boy named Tim", "A")
 Row = tuple[str, tuple[float, float, float], str, str, bool]
-KINDS = {"f32": 0.995, "f16": None, "q8_0": 0.98, "q5_0": None, "q4_0": None}
+KINDS = {
+    "f32": 0.995, "f16": None, "q8_0": 0.98, "q5_0": None, "q4_0": None, "onnx_f32": 0.995,
+    "onnx_int8": 0.98,
+}  # fmt: skip
 
 
 def runtime_rows(run: RunResult, *, num_prompts: int) -> list[Row]:
@@ -56,12 +62,11 @@ def _parity(
 ) -> list[Row]:  # fmt: skip
     from tokenizers import Tokenizer
 
-    file = run.folder / f"parity-{kind}.gguf"
     tokenizer = Tokenizer.from_file(str(_stage(run, "teacher") / "tokenizer.json"))
-    write_gguf(model, tokenizer, to=file, kind=kind)
+    file = _written(model, tokenizer, run.folder, kind)
     context, limit = model.config.max_position_embeddings, max(len(new) for new in wanted)
     same, total, scores = [], [], []
-    with LlamaCppSession(file, threads=1, context=context) as session:
+    with open_session(file, tokenizer=tokenizer.to_str(), context=context) as session:
         for ids, new, whole in zip(prompts, wanted, full, strict=True):
             said = session.generate(ids, max_new_tokens=limit)
             # Where several tokens spell one character the wheel tells no ids: by the text then.
@@ -133,23 +138,27 @@ def _speed(
 
 
 def stories_row() -> Row:
-    """stories260K in transformers and as GGUF F32: the same text, character by character."""
+    """stories260K in transformers, GGUF F32 and our own decoding: the same text, character by
+    character."""
     from tokenizers import Tokenizer
 
     model = load_model(STORIES)
     tokenizer = Tokenizer.from_file(str(STORIES / "tokenizer.json"))
-    file = Path("runs") / "stories260K.gguf"
-    write_gguf(model, tokenizer, to=file, kind="f32")
     same = []
-    with LlamaCppSession(file, threads=1, context=256) as session:
-        for prompt in PROMPTS:
-            ids = tokenizer.encode(prompt).ids
-            wanted = greedy_ids(model, ids, max_new_tokens=100, end_id=2)
-            text = tokenizer.decode(ids + wanted)[len(tokenizer.decode(ids)) :]
-            same.append(session.generate(ids, max_new_tokens=100).text == text)
-    file.unlink()
+    for kind in ("f32", "onnx_f32"):
+        file = _written(model, tokenizer, Path("runs"), kind)
+        with open_session(file, tokenizer=tokenizer.to_str(), context=256) as session:
+            for prompt in PROMPTS:
+                ids = tokenizer.encode(prompt).ids
+                wanted = greedy_ids(model, ids, max_new_tokens=100, end_id=2)
+                text = tokenizer.decode(ids + wanted)[len(tokenizer.decode(ids)) :]
+                same.append(session.generate(ids, max_new_tokens=100).text == text)
+        file.unlink()
     share = float(np.mean(same))
-    claim = f"stories260K, {len(same)} greedy texts of 100 tokens the same as in transformers"
+    claim = (
+        f"stories260K, {len(PROMPTS)} greedy texts of 100 tokens the same in transformers, GGUF "
+        "and our decoding"
+    )
     return claim, (share,) * 3, "", "= 1", share == 1.0
 
 
@@ -176,6 +185,13 @@ def chunked_memory() -> Row:
     share = taken["chunked"] / taken["naive"]
     claim = "chunked KL, 1,024 × 32,000: peak memory against the naive one"
     return claim, (share,) * 3, "", "≤ 0.125", share <= 0.125
+
+
+def _written(model: Any, tokenizer: Any, folder: Path, kind: str) -> Path:
+    """A model as a file of one type of weights."""
+    if kind in WEIGHTS:
+        return write_onnx_language(model, to=folder / f"{kind}.onnx", kind=kind).path
+    return write_gguf(model, tokenizer, to=folder / f"{kind}.gguf", kind=kind).path
 
 
 def _stage(run: RunResult, name: str) -> Path:

@@ -10,27 +10,34 @@ from typing import Any
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SPLITS = ("train", "validation", "test")
 SCHEMA_FILE = "schema.json"
+#: Of a cut: intents with short answers and few slots, and rows of each split.
+CUT_INTENTS = ("RateBook", "SearchCreativeWork")
+CUT_ROWS = {"train": 400, "validation": 40, "test": 40}
 
 
-def write_snips(folder: Path, *, num_train: int | None = None) -> None:
+def write_snips(folder: Path, *, cut: bool = False) -> None:
     """Write the splits as prompt and response, the schema, and out-of-bounds prompts.
 
     Test and validation sentences that stand in the training split too are left out (26 and 15).
-    Out of bounds are CLINC150's out-of-scope queries. `num_train`: only so many training rows.
+    Out of bounds are CLINC150's out-of-scope queries. `cut`: a few rows of two intents.
     """
     folder.mkdir(parents=True, exist_ok=True)
     splits = {split: _rows(SHARED / "snips" / f"{split}.jsonl") for split in SPLITS}
     known = {row["text"] for row in splits["train"]}
     for split in ("validation", "test"):
         splits[split] = [row for row in splits[split] if row["text"] not in known]
-    splits["train"] = splits["train"][:num_train]
+    if cut:
+        splits = {
+            split: [row for row in rows if row["intent"] in CUT_INTENTS][: CUT_ROWS[split]]
+            for split, rows in splits.items()
+        }
     slots = sorted({span["label"] for row in splits["train"] for span in row["spans"]})
     intents = sorted({row["intent"] for row in splits["train"]})
     for split, rows in splits.items():
         found = [{"prompt": row["text"], "response": _response(row, slots)} for row in rows]
         _write(folder / f"{split}.jsonl", found)
     for split, name in (("validation", "oos_validation"), ("test", "oos_test")):
-        outside = _rows(SHARED / "clinc150" / f"{name}.jsonl")
+        outside = _rows(SHARED / "clinc150" / f"{name}.jsonl")[: CUT_ROWS[split] if cut else None]
         _write(folder / f"outside_{split}.jsonl", [{"prompt": row["text"]} for row in outside])
     schema = json.dumps(_schema(intents, slots), indent=1)
     (folder / SCHEMA_FILE).write_text(schema + "\n", encoding="utf-8")

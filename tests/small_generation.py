@@ -78,7 +78,7 @@ def write_task(folder: Path, **changes: Any) -> Path:
                 "learning_rate": 1e-2,
                 "batch_tokens": 512,
             },
-            "weight_types": ["f16", "q8_0"],
+            "weight_types": ["f16", "q8_0", "q4_k"],
         },
         "requirements": {"retention": 0.5, "size_mb": 1.0, "valid": 0.5},
     } | changes

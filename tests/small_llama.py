@@ -1,4 +1,4 @@
-"""A small Llama of random weights with a byte-level BPE tokenizer trained here, and its GGUF."""
+"""A small Llama of random weights with a byte-level BPE tokenizer trained here, and its files."""
 
 from __future__ import annotations
 
@@ -55,3 +55,10 @@ def write_small(folder: Path, kind: str = "f32", **changes: Any) -> Path:
 
     file = folder / "model.gguf"
     return write_gguf(make_model(**changes), make_tokenizer(), to=file, kind=kind).path
+
+
+def write_small_onnx(folder: Path, kind: str = "onnx_f32", **changes: Any) -> Path:
+    """The small model as `model.onnx` in `folder`."""
+    from edgedistill.export.onnx_language import write_onnx_language
+
+    return write_onnx_language(make_model(**changes), to=folder / "model.onnx", kind=kind).path

@@ -52,6 +52,17 @@ def test_it_ships_and_says_why(run: RunResult) -> None:
     assert "same network, rows only" in page
 
 
+def test_types_of_weights_are_calibrated_on_rows_that_are_named(run: RunResult) -> None:
+    (stage,) = (run.folder.parent / "store").glob("artefact-*")
+    record = json.loads((stage / "calibration.json").read_text(encoding="utf-8"))
+    assert len(set(record["rows"])) == len(record["rows"]) > 100
+    assert all(row.startswith("train") for row in record["rows"])
+    assert record["tokens"] > 10 * len(record["rows"])
+    # No matrix of this student is as wide as a super-block.
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "7 matrices as Q5_0, 8 matrices as Q8_0" in page
+
+
 def test_run_again_reuses_everything(run: RunResult) -> None:
     again = run_task(run.folder.parent.parent / "task.yaml", runs_dir=run.folder.parent)
     assert again.num_reused == len(again.stages) == 7

@@ -14,7 +14,8 @@ import yaml
 
 import edgedistill
 from edgedistill.cli.app import app
-from edgedistill.core.task_file import FORMS
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.core.task import TaskSpec
 from small_bundle import make_bundle
 
 PROJECT = Path(edgedistill.__file__).parents[2]
@@ -30,6 +31,10 @@ MINIMAL = {
     "name": "docs",
     "data": {"files": {"train": "t.jsonl", "validation": "v.jsonl", "test": "e.jsonl"}},
     "teacher": {"source": "hub:a/b"},
+}
+MINIMAL_GENERATION = {
+    "name": "docs",
+    "data": {"files": {"train": "t.jsonl", "validation": "v.jsonl", "test": "e.jsonl"}},
 }
 
 
@@ -96,7 +101,10 @@ def test_every_task_fragment_is_valid() -> None:
     assert len(fragments) >= 8
     for place, value in fragments:
         try:
-            FORMS[value.get("kind", "classification")].model_validate(completed(value))
+            if value.get("kind") == "generation":
+                GenerationSpec.model_validate(MINIMAL_GENERATION | value)
+            else:
+                TaskSpec.model_validate(completed(value))
         except ValueError as error:
             pytest.fail(f"{place}: {error}")
 

@@ -19,6 +19,11 @@ Purpose = Literal["json", "translation", "summarisation", "question_answering", 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
 
+WeightType = Literal[
+    "f32", "f16", "q8_0_f16", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0",
+    "onnx_f32", "onnx_int8",
+]  # fmt: skip
+
 #: The metric that a purpose is judged on, unless the task names another.
 METRICS: dict[str, Metric] = {
     "json": "field_f1",
@@ -47,6 +52,11 @@ class GenerationOutput(Section):
     """What answers are scored by; left out: the purpose's own."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
     """Longest answer; one that runs into it is an abstention."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Continuations that are followed at once; 1 is greedy, more need ONNX types of weights."""
+    length_penalty: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    """With several beams: power of the length that log-probabilities are divided by; higher
+    prefers longer answers."""
 
     @model_validator(mode="after")
     def _schema_for_json(self) -> GenerationOutput:
@@ -194,9 +204,14 @@ class LanguageStudent(Section):
     initialise: Literal["new", "teacher"] = "new"
     """`teacher`: cut out of the teacher's weights by layers and by the units most in use."""
     training: LanguageTraining = LanguageTraining()
-    weight_types: Annotated[tuple[Literal["f32", "f16", "q8_0", "q5_0", "q4_0"], ...],
-                            Field(min_length=1)] = ("f16", "q8_0", "q5_0", "q4_0")  # fmt: skip
-    """Types of weights to try; the smallest that keeps the score ships."""
+    weight_types: Annotated[tuple[WeightType, ...], Field(min_length=1)] = (
+        "f16", "q8_0_f16", "q8_0", "q5_0", "q4_0",
+    )  # fmt: skip
+    """Types of weights to try, the widest first; the smallest that keeps the score ships. Those
+    named `onnx_…` run in ONNX Runtime, the others are GGUF and run in llama.cpp. Types of blocks
+    are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16. `q6_k`,
+    `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`, `q5_1`,
+    `q5_0`."""
 
     @model_validator(mode="after")
     def _of_one_origin(self) -> LanguageStudent:
@@ -208,8 +223,15 @@ class LanguageStudent(Section):
 
 
 class TokenDistillation(Section):
-    """How the student learns from the teacher's distribution over the next token."""
+    """What the student learns from the teacher: its texts, its distribution over the next token."""
 
+    texts: Literal["rows", "teacher", "both"] = "rows"
+    """Which answers the student learns: the rows' own; `teacher`: what the teacher answers to the
+    same prompts (sequence-level distillation); `both`: the rows', and the teacher's where it
+    answers otherwise."""
+    teacher: Literal["cached", "live"] = "cached"
+    """`cached`: the teacher reads the answers once, and its likeliest tokens are kept on disk;
+    `live`: it reads them anew in every epoch, with all its tokens, and nothing is kept."""
     divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl"] = "forward_kl"
     """What is minimised."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -218,6 +240,11 @@ class TokenDistillation(Section):
     """Weight of the true next token against the teacher's distribution."""
     top_k: Annotated[int, Field(ge=1, le=1024)] = 64
     """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the teacher's distributions are asked for and kept on disk."""
+        return self.teacher == "cached" and self.hard_weight < 1
 
 
 class GenerationRequirements(Section):
@@ -275,5 +302,15 @@ class GenerationSpec(Section):
         if self.teacher.is_new and self.student.source is not None:
             raise ValueError(
                 "student.source needs a pretrained teacher: a new one learns another vocabulary"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _beams_in_onnx(self) -> GenerationSpec:
+        gguf = [kind for kind in self.student.weight_types if not kind.startswith("onnx_")]
+        if self.output.beams > 1 and gguf:
+            raise ValueError(
+                f"llama.cpp has no beam search: output.beams {self.output.beams} needs "
+                f"student.weight_types of ONNX alone (onnx_f32, onnx_int8), not {', '.join(gguf)}"
             )
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from torch import nn
 from edgedistill.core.errors import MissingExtra, ModelError
 from edgedistill.core.files import read_json, storage_errors
 from edgedistill.export.gguf_architecture import head_dim_of, require_llama
+from edgedistill.export.gguf_quantise.matrix import BLOCK_TYPES, quantise
 from edgedistill.export.gguf_tokenizer import GgufVocabulary, gguf_vocabulary
-from edgedistill.export.gguf_types import GgufType, gguf_type
+from edgedistill.export.gguf_types import GgufType, gguf_type, type_for_width
 
 if TYPE_CHECKING:
     import gguf
@@ -29,13 +30,13 @@ _ROTARY_BUFFERS = ".rotary_emb.inv_freq"
 class GgufFile:
     """A file that was written.
 
-    `fallbacks`: tensors that stayed F16 because the block of `type` does not divide their width.
+    `fallbacks`: tensors whose width the block of `type` does not divide, and their own formats.
     """
 
     path: Path
     type: str
     size_bytes: int
-    fallbacks: tuple[str, ...]
+    fallbacks: dict[str, str]
 
 
 def write_gguf(
@@ -46,6 +47,7 @@ def write_gguf(
     kind: str = "f16",
     name: str = "model",
     chat_template: str | None = None,
+    importance: Mapping[str, np.ndarray] | None = None,
 ) -> GgufFile:
     """Write `model` with `tokenizer` as the one file `to`, replaced only when it is whole.
 
@@ -53,6 +55,8 @@ def write_gguf(
         model: a `LlamaForCausalLM`, or the folder of one (config.json, *.safetensors).
         kind: a name of `GGUF_TYPES`.
         chat_template: Jinja text for those who run the file elsewhere.
+        importance: mean squared inputs by the names of linear layers in `transformers`
+            (`models.language.importance`); block types then round by them.
 
     Raises:
         MissingExtra: the `gguf` package is not installed.
@@ -74,7 +78,7 @@ def write_gguf(
             writer = gguf.GGUFWriter(temporary, "llama")
             _add_architecture(writer, config, name, gguf.LlamaFileType[formats.file])
             _add_vocabulary(writer, config, tokenizer, chat_template)
-            fallbacks = _add_tensors(writer, config, weights, formats)
+            fallbacks = _add_tensors(writer, config, weights, formats, importance or {})
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -82,7 +86,7 @@ def write_gguf(
             temporary.replace(to)
         finally:
             temporary.unlink(missing_ok=True)
-    return GgufFile(to, kind, to.stat().st_size, tuple(fallbacks))
+    return GgufFile(to, kind, to.stat().st_size, fallbacks)
 
 
 def _read(model: nn.Module | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -174,25 +178,44 @@ def _add_tensors(
     config: dict[str, Any],
     weights: dict[str, torch.Tensor],
     formats: GgufType,
-) -> list[str]:
-    """Every weight in its format; returns the names of those that stayed F16."""
+    importance: Mapping[str, np.ndarray],
+) -> dict[str, str]:
+    """Every weight in its format; returns the formats of those that another was meant for."""
     import gguf
 
-    fallbacks = []
+    fallbacks = {}
     tied = bool(config.get("tie_word_embeddings"))
     head = "token_embd.weight" if tied else "output.weight"
+    columns = _by_tensor(importance, config, head)
     for name, values in _tensors(config, weights):
-        if values.ndim == 1:
-            wanted = gguf.GGMLQuantizationType.F32
-        else:
-            wanted = gguf.GGMLQuantizationType[formats.head if name == head else formats.tensor]
-        if values.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0]:
-            fallbacks.append(name)
-            wanted = gguf.GGMLQuantizationType.F16
-        if wanted is gguf.GGMLQuantizationType.F16 and np.abs(values).max() > 65504:
+        wanted = formats.format_of(name, head=head, num_blocks=config["num_hidden_layers"])
+        wanted = wanted if values.ndim > 1 else "F32"
+        stored = type_for_width(wanted, values.shape[-1])
+        if stored != wanted:
+            fallbacks[name] = stored
+        if stored == "F16" and np.abs(values).max() > 65504:
             raise ModelError(f"{name} holds weights beyond the range of F16", fix="f32 or bf16")
-        writer.add_tensor(name, gguf.quants.quantize(values, wanted), raw_dtype=wanted)
+        kind = gguf.GGMLQuantizationType[stored]
+        encoded = (
+            quantise(values, stored, columns.get(name))
+            if stored in BLOCK_TYPES
+            else gguf.quants.quantize(values, kind)
+        )
+        writer.add_tensor(name, encoded, raw_dtype=kind)
     return fallbacks
+
+
+def _by_tensor(
+    importance: Mapping[str, np.ndarray], config: dict[str, Any], head: str
+) -> dict[str, np.ndarray]:
+    """Importance by names in GGUF; a table that is also the head is read by the head's inputs."""
+    import gguf
+
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    found = {f"{names.get_name(layer)}.weight": squares for layer, squares in importance.items()}
+    if "output.weight" in found:
+        found[head] = found.pop("output.weight")
+    return found
 
 
 def _tensors(
@@ -217,13 +240,13 @@ def _tensors(
             raise ModelError(f"{source} holds weights that are not finite")
         for projection, num_heads in rows.items():
             if source.endswith(f".{projection}.weight"):
-                values = _interleaved(values, num_heads)
+                values = interleaved(values, num_heads)
         seen.add(name)
         yield name, np.ascontiguousarray(values)
     _require_complete(seen, config, tied)
 
 
-def _interleaved(values: np.ndarray, num_heads: int) -> np.ndarray:
+def interleaved(values: np.ndarray, num_heads: int) -> np.ndarray:
     """Rows of each head [2, half] as [half, 2].
 
     `transformers` rotates row i of a head with row i + half, llama.cpp row 2i with row 2i + 1.

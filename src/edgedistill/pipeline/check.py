@@ -16,7 +16,11 @@ from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import Forecast, forecast
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
-from edgedistill.pipeline.generation.forecast import forecast_generation
+from edgedistill.pipeline.generation.forecast import (
+    forecast_cache_bytes,
+    forecast_generation,
+    require_cache_room,
+)
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.tasks.classification import TextEncoder
 
@@ -55,12 +59,16 @@ def check_task(path: Path) -> CheckResult:
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     """The same for a generation task."""
-    require_llm()
+    require_llm(spec)
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
     bases = find_bases(spec, root, rows.train)
-    characters = sum(len(turn.content) for row in rows.train for turn in row.turns)
-    expected = forecast_generation(spec, characters, len(rows.test), bases)
+    turns = [turn for row in rows.train for turn in row.turns]
+    characters = sum(len(turn.content) for turn in turns)
+    answered = sum(len(turn.content) for turn in turns if turn.role == "assistant")
+    # Where `run` writes unless it is told otherwise.
+    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases))
+    expected = forecast_generation(spec, characters, answered, len(rows.test), bases)
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 

@@ -19,8 +19,8 @@ GUARD = "guard.json"
 GUARD_ARRAYS = "guard.npz"
 GOLDEN = "golden.jsonl"
 MODEL_CARD = "MODEL_CARD.md"
-MODEL_FILES = {"classification": MODEL, "generation": LANGUAGE_MODEL}
-"""The file with the network, by kind of task."""
+MODEL_FILES = {"classification": (MODEL,), "generation": (LANGUAGE_MODEL, MODEL)}
+"""The file with the network, by kind of task: one of these."""
 BATCHING = ("single", "padded")
 
 
@@ -90,7 +90,8 @@ class Manifest:
     @property
     def model_file(self) -> str:
         """Name of the file with the network."""
-        return MODEL_FILES.get(self.kind, MODEL)
+        names = MODEL_FILES.get(self.kind, (MODEL,))
+        return next((name for name in names if name in self.files), names[0])
 
     @property
     def required_files(self) -> tuple[str, ...]:

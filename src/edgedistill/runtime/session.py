@@ -14,6 +14,18 @@ OUTPUTS = ["logits", "features"]
 _SEVERITY_ERROR = 3
 
 
+def session_options(threads: int) -> Any:
+    """How ONNX Runtime runs here: `threads` inside an operator, one operator at a time."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _SEVERITY_ERROR
+    # Waiting threads that spin take the core from the rest of a small device.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 class Session:
     """A classifier's network: int64 ids and mask in, float32 logits and features out.
 
@@ -29,16 +41,9 @@ class Session:
     """
 
     def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = _SEVERITY_ERROR
-        # Waiting threads that spin take the core from the rest of a small device.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model, session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base but this one
             raise BundleError(

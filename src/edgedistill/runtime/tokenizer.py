@@ -75,6 +75,11 @@ class Tokenizer:
         """Tokens that every text gets (start and end marks)."""
         self.num_tokens = self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    def to_json(self) -> str:
+        """The tokenizer as `tokenizers` writes it."""
+        content: str = self._tokenizer.to_str()
+        return content
+
     def encode(self, text: str) -> list[int]:
         """Token ids of one text; raises TypeError for a lone surrogate."""
         known = self._words.encode(text) if self._words is not None else None

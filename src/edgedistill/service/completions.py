@@ -21,8 +21,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 from edgedistill.runtime.generation.answer import GeneratedText
+from edgedistill.runtime.generation.completion import MAX_SEED
 from edgedistill.runtime.generation.generator import Generator
-from edgedistill.runtime.generation.llama_cpp import MAX_SEED
 from edgedistill.service.limits import Traffic
 
 Turns = list[tuple[str, str]]
@@ -46,6 +46,7 @@ class Sampling(BaseModel):
     model: str | None = Field(default=None, description="ignored: there is one model")
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     stop: list[StopText] | StopText = Field(default_factory=list)
     stream: bool = False
@@ -57,6 +58,7 @@ class Sampling(BaseModel):
         return {
             "max_new_tokens": self.max_tokens,
             "temperature": self.temperature,
+            "top_p": self.top_p,
             "seed": self.seed,
             "stop": stop,
         }

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from edgedistill.core.files import write_bytes
+from edgedistill.train.averaging import WeightAverage
 
 FILE = "checkpoint.safetensors"
 
@@ -55,29 +56,37 @@ def save_checkpoint(
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
     best: dict[str, torch.Tensor],
     progress: dict[str, Any],
 ) -> None:
     """Write everything that the next epoch depends on, as one file, atomically."""
     tensors = {f"model/{name}": t for name, t in moving_state(model).items()}
     tensors |= {f"best/{name}": t for name, t in best.items()}
+    tensors |= {f"average/{name}": t for name, t in average.state().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(t) for name, t in state.items()}
     content = save(
         {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()},
-        metadata={"progress": json.dumps(progress)},
+        metadata={"progress": json.dumps(progress), "averaged": str(average.num_steps)},
     )
     write_bytes(folder / FILE, content)
 
 
 def load_checkpoint(
-    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Put model and optimizer back where they were; returns (best weights, progress) or None."""
+    """Put model, optimizer and average back; returns (best weights, progress) or None."""
     path = folder / FILE
     if not path.exists():
         return None
-    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {
+        "model": {}, "best": {}, "average": {}, "optimizer": {},
+    }  # fmt: skip
     for name, tensor in load_file(path).items():
         group, _, rest = name.partition("/")
         groups[group][rest] = tensor
@@ -89,12 +98,15 @@ def load_checkpoint(
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
-    return groups["best"], _metadata(path)
+    metadata = _metadata(path)
+    average.load(groups["average"], int(metadata["averaged"]))
+    progress: dict[str, Any] = json.loads(metadata["progress"])
+    return groups["best"], progress
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as stream:
-        progress: dict[str, Any] = json.loads(stream.metadata()["progress"])
-    return progress
+        found: dict[str, str] = stream.metadata()
+    return found

@@ -17,6 +17,7 @@ from torch import nn
 from edgedistill.core.errors import ModelError
 from edgedistill.core.events import Event, Listener
 from edgedistill.core.protocols import TrainingData, TrainingStep
+from edgedistill.train.averaging import WeightAverage
 from edgedistill.train.checkpoint import load_checkpoint, moving_state, put_back, save_checkpoint
 from edgedistill.train.spikes import Spike, SpikeGuard, SpikeWatch
 
@@ -31,6 +32,8 @@ class LoopConfig:
     the peak for embedding tables, where it differs. `patience`: epochs without a better score
     before training stops. `accumulation`: batches whose gradients are averaged for one update.
     `spike`: what to do where the loss jumps; left out, only a loss that is not a number stops.
+    `averaging`: how strongly later weights count in the running average that is scored and kept
+    (`train.averaging`); left out, the last weights of an epoch are.
     """
 
     num_epochs: int
@@ -45,6 +48,7 @@ class LoopConfig:
     seed: int = 0
     accumulation: int = 1
     spike: SpikeGuard | None = None
+    averaging: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,26 @@ def train(
     )
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
-    state = _State(best=_copy(bare))
-    if resumed := load_checkpoint(checkpoints, model=bare, optimizer=optimizer.optimizer):
+    state, average = _State(best=_copy(bare)), WeightAverage(bare, config.averaging)
+    if resumed := load_checkpoint(
+        checkpoints, model=bare, optimizer=optimizer.optimizer, average=average
+    ):
         state = _State(resumed[0], **resumed[1])
         listener(Event(stage, "note", f"continues after epoch {state.epoch}"))
     watch = SpikeWatch(config.spike, bare, optimizer.optimizer, state.spikes)
     while state.epoch < config.num_epochs and state.waited < config.patience:
         started = time.monotonic()
         losses = _epoch(
-            model, step, data, optimizer, accelerator, config, state, watch, stage, listener,
+            model, step, data, optimizer, accelerator, config, state, watch, average, stage,
+            listener,
         )  # fmt: skip
-        value = score(bare)
         state.spikes = watch.progress()
-        state.record(value, losses, time.monotonic() - started, bare)
+        with average.applied():
+            value = score(bare)
+            state.record(value, losses, time.monotonic() - started, bare)
         save_checkpoint(
-            checkpoints, model=bare, optimizer=optimizer.optimizer, best=state.best,
-            progress=state.progress(),
+            checkpoints, model=bare, optimizer=optimizer.optimizer, average=average,
+            best=state.best, progress=state.progress(),
         )  # fmt: skip
         listener(
             Event(
@@ -174,6 +182,7 @@ def _epoch(
     config: LoopConfig,
     state: _State,
     watch: SpikeWatch,
+    average: WeightAverage,
     stage: str,
     listener: Listener,
 ) -> dict[str, float]:
@@ -195,6 +204,7 @@ def _epoch(
         terms = _gradients(model, step, group, accelerator, config, rng)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if watch.rolled_back(terms, norm, seen, stage, listener):
+            average.restart()
             continue
         if norm is not None and not torch.isfinite(norm):
             raise ModelError(
@@ -203,6 +213,7 @@ def _epoch(
                 fix="lower the learning rate, or use precision fp32",
             )
         optimizer.step()
+        average.update()
         optimizer.zero_grad(set_to_none=True)
         counted += len(group)
         for name, term in terms.items():

@@ -27,6 +27,7 @@ from edgedistill.pipeline.generation.dataset import prepare_conversations
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import Teacher, prepare_teacher
+from edgedistill.pipeline.generation.teacher_texts import prepare_texts
 from edgedistill.pipeline.generation.transfer import prepare_transfer
 from edgedistill.pipeline.store import Store
 
@@ -188,7 +189,7 @@ def test_a_pretrained_student_learns_from_its_teacher(tmp_path: Path) -> None:
     )  # fmt: skip
     context, data, teacher = taught(path)
     bases = find_bases(context.spec, context.root, data.rows.train)
-    transfer = prepare_transfer(context, data, teacher)
+    transfer = prepare_transfer(context, teacher, prepare_texts(context, data, teacher))
     student = train_student(Ground(context, data, teacher, transfer, bases.student))
     assert student.config["hidden_size"] == 32
     start = load_model(tmp_path / "small").model.layers[0].mlp.up_proj.weight

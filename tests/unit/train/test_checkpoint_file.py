@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edgedistill.core.errors import StorageError
+from edgedistill.train.averaging import WeightAverage
 from edgedistill.train.checkpoint import FILE, load_checkpoint, save_checkpoint
 
 PROGRESS = {"epoch": 3, "best_score": 0.25, "best_epoch": 2, "history": [{"loss": 1.5}]}
@@ -33,9 +34,19 @@ def made(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
+def averaged(model: nn.Module) -> WeightAverage:
+    average = WeightAverage(model, 3.0)
+    for _ in range(5):
+        average.update()
+    return average
+
+
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     best = {name: tensor + 1 for name, tensor in model.state_dict().items()}
-    save_checkpoint(folder, model=model, optimizer=optimizer, best=best, progress=PROGRESS)
+    save_checkpoint(
+        folder, model=model, optimizer=optimizer, average=averaged(model), best=best,
+        progress=PROGRESS,
+    )  # fmt: skip
 
 
 def assert_same(one: object, other: object) -> None:
@@ -56,8 +67,11 @@ def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
     model, optimizer = made(0)
     save(tmp_path, model, optimizer)
     other, other_optimizer = made(1)
-    loaded = load_checkpoint(tmp_path, model=other, optimizer=other_optimizer)
+    average = WeightAverage(other, 3.0)
+    loaded = load_checkpoint(tmp_path, model=other, optimizer=other_optimizer, average=average)
     assert loaded is not None
+    assert average.num_steps == 5
+    assert_same(averaged(model).state(), average.state())
     best, progress = loaded
     assert progress == PROGRESS
     assert_same(dict(model.state_dict()), dict(other.state_dict()))
@@ -69,7 +83,9 @@ def test_the_next_step_is_the_same(tmp_path: Path) -> None:
     model, optimizer = made(0)
     save(tmp_path, model, optimizer)
     other, other_optimizer = made(1)
-    load_checkpoint(tmp_path, model=other, optimizer=other_optimizer)
+    load_checkpoint(
+        tmp_path, model=other, optimizer=other_optimizer, average=WeightAverage(other, 3.0)
+    )
     for network, descent in ((model, optimizer), (other, other_optimizer)):
         descent.zero_grad()
         network(torch.arange(7)).square().sum().backward()
@@ -80,7 +96,9 @@ def test_the_next_step_is_the_same(tmp_path: Path) -> None:
 def test_nothing_saved_yet(tmp_path: Path) -> None:
     model, optimizer = made(0)
     before = copy.deepcopy(model.state_dict())
-    assert load_checkpoint(tmp_path, model=model, optimizer=optimizer) is None
+    average = WeightAverage(model, None)
+    found = load_checkpoint(tmp_path, model=model, optimizer=optimizer, average=average)
+    assert found is None
     assert_same(dict(before), dict(model.state_dict()))
 
 

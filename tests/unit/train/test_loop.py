@@ -43,7 +43,11 @@ def training_set(num: int = 90) -> TrainingSet:
 
 
 def run(
-    folder: Path, *, epochs: int = 4, killed_after: int | None = None
+    folder: Path,
+    *,
+    epochs: int = 4,
+    killed_after: int | None = None,
+    averaging: float | None = None,
 ) -> tuple[Bag, TrainingResult]:
     torch.manual_seed(1)
     model, data = Bag(), training_set()
@@ -61,17 +65,20 @@ def run(
 
     result = train(
         model, Response(ResponseConfig()), data, score=score,
-        config=LoopConfig(num_epochs=epochs, learning_rate=0.01, batch_size=8, patience=9),
+        config=LoopConfig(
+            num_epochs=epochs, learning_rate=0.01, batch_size=8, patience=9, averaging=averaging
+        ),
         checkpoints=folder, stage="test", listener=listener,
     )  # fmt: skip
     return model, result
 
 
-def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
-    whole, _ = run(tmp_path / "whole")
+@pytest.mark.parametrize("averaging", [None, 3.0])
+def test_killed_run_resumes_bit_for_bit(tmp_path: Path, averaging: float | None) -> None:
+    whole, _ = run(tmp_path / "whole", averaging=averaging)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", killed_after=2)
-    resumed, result = run(tmp_path / "cut")
+        run(tmp_path / "cut", killed_after=2, averaging=averaging)
+    resumed, result = run(tmp_path / "cut", averaging=averaging)
     assert len(result.history) == 4
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)

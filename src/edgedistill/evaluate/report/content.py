@@ -265,13 +265,15 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Making:
-    """How the bundle came about: enough to do it again. Pairs are (name, value)."""
+    """How the bundle came about: enough to do it again. Pairs are (name, value); `notes` are
+    sentences."""
 
     seeds: tuple[int, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
     stages: tuple[StageTime, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ def data_section(content: ReportContent) -> Section:
 
 
 def making_section(making: Making) -> Section:
-    """Stages, training curves, seeds, versions, fingerprints."""
+    """Seeds, notes, stages, training curves, versions, fingerprints."""
     blocks: list[Block] = []
     if making.seeds:
         blocks.append(Paragraph(f"Seeds: {', '.join(str(seed) for seed in making.seeds)}."))
+    blocks += [Paragraph(note) for note in making.notes]
     if making.stages:
         rows: list[tuple[Cell, ...]] = [
             (stage.name, duration(stage.seconds), "reused" if stage.reused else "run")

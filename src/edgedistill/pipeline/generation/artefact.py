@@ -1,9 +1,9 @@
-"""Stage `artefact`: export a student to GGUF in several types of weights, keep the smallest that
-answers as well. Each is the file that would ship, run in the runtime that ships, on validation."""
+"""Stage `artefact`: export a student in several types of weights, GGUF or ONNX, keep the smallest
+that answers as well. Each is the file that would ship, run in its own runtime, on validation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.evaluate.generation_score import score
-from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of
+from edgedistill.pipeline.generation.calibration import calibrate, told
+from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.store import StageResult
 
@@ -31,7 +32,8 @@ class Variant:
     """One type of weights, measured on validation.
 
     `agreement`: share of tokens equal to those of the widest type, under greedy decoding.
-    `new_ms`: milliseconds a new token, median. `fallbacks`: tensors that stayed F16.
+    `new_ms`: milliseconds a new token, median. `fallbacks`: formats that stand in for the type
+    where its blocks do not divide a matrix, in words.
     """
 
     kind: str
@@ -41,7 +43,7 @@ class Variant:
     p50_ms: float
     p95_ms: float
     tokens_per_s: float
-    fallbacks: int
+    fallbacks: str
     kept: bool = False
     reason: str = ""
 
@@ -55,8 +57,8 @@ class Artefact:
     variants: tuple[Variant, ...]
 
     def file(self, kind: str | None = None) -> Path:
-        """The GGUF file of a type; None: the one that ships."""
-        return self.stage.folder / f"{kind or self.chosen.kind}.gguf"
+        """The file of a type; None: the one that ships."""
+        return self.stage.folder / _file_name(kind or self.chosen.kind)
 
 
 def make_artefact(ground: Ground, student: Student) -> Artefact:
@@ -69,17 +71,19 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         "limits": {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms},
         "threads": required.threads,
         "max_new_tokens": spec.output.max_new_tokens,
+        "search": search_of(spec),
     }
 
     def compute(folder: Path) -> None:
         rows = ground.data.rows.validation[:NUM_ASKED]
         expected, prompts = [row.response for row in rows], prompts_of(ground, rows)
         model = student.load()
+        importance = calibrate(ground, model, folder)
         variants: list[Variant] = []
         widest: Asked | None = None
         for kind in spec.student.weight_types:
-            path = folder / f"{kind}.gguf"
-            written = write_file(ground, model, path, kind)
+            path = folder / _file_name(kind)
+            written = write_file(ground, model, path, kind, importance)
             asked = ask(ground, path, prompts)
             widest = widest or asked
             variants.append(
@@ -89,6 +93,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         chosen = choose(variants, required)
         for variant in chosen:
             note = "kept" if variant.kept else f"declined: {variant.reason}"
+            note += f" ({variant.fallbacks})" if variant.fallbacks else ""
             ground.context.listener(Event("artefact", "note", f"{variant.kind} {note}"))
         write_json(folder / "variants.json", [asdict(v) for v in chosen])
 
@@ -97,13 +102,51 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     return Artefact(stage, next(v for v in variants if v.kept), variants)
 
 
-def write_file(ground: Ground, model: Any, path: Path, kind: str) -> Any:
-    """A model of the run as one GGUF file."""
+def write_file(
+    ground: Ground,
+    model: Any,
+    path: Path,
+    kind: str,
+    importance: Mapping[str, np.ndarray] | None = None,
+) -> Any:
+    """A model of the run as one file, GGUF or ONNX by its type of weights.
+
+    GGUF's types of blocks are rounded by `importance`.
+    """
+    if is_onnx(kind):
+        from edgedistill.export.onnx_language import write_onnx_language
+
+        return write_onnx_language(model, to=path, kind=kind)
     from edgedistill.export.gguf import write_gguf
 
     return write_gguf(
-        model, ground.teacher.encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name
-    )
+        model, ground.teacher.encoder.tokenizer, to=path, kind=kind,
+        name=ground.context.spec.name, importance=importance,
+    )  # fmt: skip
+
+
+def is_onnx(kind: str) -> bool:
+    """Whether a type of weights is one of ONNX."""
+    return kind.startswith("onnx_")
+
+
+def suffix(kind: str) -> str:
+    """How the names of files of a type end."""
+    return ".onnx" if is_onnx(kind) else ".gguf"
+
+
+def full_precision(kind: str) -> str:
+    """The type of the same format that changes no weight."""
+    return "onnx_f32" if is_onnx(kind) else "f32"
+
+
+def format_name(kind: str) -> str:
+    """A type as people read it, such as "GGUF q8_0" or "ONNX int8"."""
+    return f"ONNX {kind.removeprefix('onnx_')}" if is_onnx(kind) else f"GGUF {kind}"
+
+
+def _file_name(kind: str) -> str:
+    return f"{kind}{suffix(kind)}"
 
 
 def token_agreement(first: Sequence[Any], second: Sequence[Any]) -> float:
@@ -159,5 +202,5 @@ def _measured(kind: str, written: Any, asked: Asked, widest: Asked, value: float
         p50_ms=float(np.percentile(whole, 50)),
         p95_ms=float(np.percentile(whole, 95)),
         tokens_per_s=1000.0 * new_tokens / sum(c.new_ms for c in asked.completions),
-        fallbacks=len(written.fallbacks),
+        fallbacks=told(written.fallbacks),
     )

@@ -136,7 +136,8 @@ def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
         report.PassOutcome(
             name=v.kind,
             kept=v.kept,
-            reason=v.reason or "smallest that keeps the score",
+            reason=(v.reason or "smallest that keeps the score")
+            + (f"; {v.fallbacks}" if v.fallbacks else ""),
             size_before_bytes=full.size_bytes,
             size_after_bytes=v.size_bytes,
             latency_p95_before_ms=full.p95_ms,
@@ -213,7 +214,8 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
     rows = made.ground.data.rows
     named = [(name, len(rows.split(name))) for name in ("train", "validation", "test")]
     named += [(f"out of bounds, {name}", len(prompts)) for name, prompts in rows.outside.items()]
-    named.append(("tokens with the teacher's distribution", made.ground.transfer.num_tokens))
+    if made.ground.transfer.num_tokens:
+        named.append(("tokens with the teacher's distribution", made.ground.transfer.num_tokens))
     return tuple(named)
 
 
@@ -225,7 +227,9 @@ def _making(made: Made) -> report.Making:
         ("control without distillation", made.control.training),
     ]
     results = made.ground.context.store.results
+    texts = made.ground.transfer.texts.sentence()
     return report.Making(
+        notes=() if texts is None else (texts,),
         seeds=(made.ground.context.spec.seed,),
         versions=tuple(versions().items()),
         fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),

@@ -9,6 +9,7 @@ from edgedistill.pipeline.generation.dataset import prepare_conversations, requi
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
+from edgedistill.pipeline.generation.teacher_texts import prepare_texts
 from edgedistill.pipeline.generation.transfer import prepare_transfer
 from edgedistill.pipeline.generation.verification import Made, verify
 from edgedistill.pipeline.verified import Verified
@@ -20,11 +21,12 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     Raises:
         MissingExtra: what writes and runs a GGUF file is not installed.
     """
-    require_llm()
+    require_llm(context.spec)
     data = prepare_conversations(context)
     bases = find_bases(context.spec, context.root, data.rows.train)
     teacher = prepare_teacher(context, data, bases.teacher)
-    transfer = prepare_transfer(context, data, teacher)
+    texts = prepare_texts(context, data, teacher)
+    transfer = prepare_transfer(context, teacher, texts)
     ground = Ground(context, data, teacher, transfer, bases.student)
     student = train_student(ground)
     control = train_student(ground, distilled=False)

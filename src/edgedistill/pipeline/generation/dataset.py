@@ -132,12 +132,16 @@ def load_conversations(
     return rows, report_on(splits)
 
 
-def require_llm() -> None:
-    """Raise MissingExtra unless all that writes and runs a GGUF file is here.
+def require_llm(spec: GenerationSpec) -> None:
+    """Raise MissingExtra unless all that writes and runs the task's types of weights is here.
 
     Told before anything is begun: it is needed when hours of training are over.
     """
-    if any(find_spec(package) is None for package in ("gguf", "jsonschema", "xllamacpp")):
+    with_onnx = {kind.startswith("onnx_") for kind in spec.student.weight_types}
+    needed = {"gguf", "xllamacpp"} if False in with_onnx else set()
+    if spec.output.schema_file is not None:
+        needed |= {"jsonschema", "llguidance"} if True in with_onnx else {"jsonschema"}
+    if any(find_spec(package) is None for package in needed):
         raise MissingExtra("a generation task", "llm")
 
 

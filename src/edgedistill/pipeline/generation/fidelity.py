@@ -11,17 +11,24 @@ import numpy as np
 
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
-from edgedistill.pipeline.generation.artefact import token_agreement, write_file
-from edgedistill.pipeline.generation.serving import ask, prompts_of
+from edgedistill.pipeline.generation.artefact import (
+    format_name,
+    full_precision,
+    suffix,
+    token_agreement,
+    write_file,
+)
+from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
-from edgedistill.pipeline.generation.teacher import context_tokens
-from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 from edgedistill.tasks.generation.sections import spoken
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
 #: Least share of tokens equal to the hop before.
-LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "q8_0": 0.95}
+LEAST_AGREEMENT = {
+    "f32": 0.995, "f16": 0.98, "q8_0_f16": 0.95, "q8_0": 0.95, "onnx_f32": 0.995,
+    "onnx_int8": 0.95,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,13 @@ class _Station:
 def keep_ledger(
     ground: Ground, student: Student, shipped: Path, kind: str, generator: Any, folder: Path
 ) -> list[Hop]:
-    """Teacher, student, student in full precision as GGUF, the type that ships, the bundle.
+    """Teacher, student, student in full precision as a file, the type that ships, the bundle.
 
-    Up to the bundle the models write freely; the task's schema then has a hop of its own.
+    Up to the bundle the models write freely and greedily; the task's schema and beams then have
+    a hop of their own.
 
     Args:
-        shipped: the GGUF file of type `kind`. folder: for the full-precision file.
+        shipped: the file of type `kind`. folder: for the full-precision file.
     """
     rows = ground.data.rows.validation[:NUM_GOLDEN]
     prompts, expected = prompts_of(ground, rows), [row.response for row in rows]
@@ -61,14 +69,17 @@ def keep_ledger(
         _in_torch(ground, "teacher", ground.teacher.load(), prompts, whole),
         _in_torch(ground, "student", model, prompts, whole),
     ]
-    full = folder / "full.gguf"
-    write_file(ground, model, full, "f32")
-    stations.append(_in_llama_cpp(ground, "GGUF f32", full, prompts, whole, "f32"))
-    if kind != "f32":
-        stations.append(_in_llama_cpp(ground, f"GGUF {kind}", shipped, prompts, whole, kind))
-    if generator.settings.schema is not None:
-        by_schema = ask(ground, shipped, prompts).completions
-        stations.append(_Station("by the schema", by_schema, stations[-1].logprobs, None))
+    widest = full_precision(kind)
+    full = folder / f"full{suffix(kind)}"
+    write_file(ground, model, full, widest)
+    stations.append(_in_runtime(ground, format_name(widest), full, prompts, whole, widest))
+    if kind != widest:
+        stations.append(_in_runtime(ground, format_name(kind), shipped, prompts, whole, kind))
+    held = ["by the schema"] * (generator.settings.schema is not None)
+    held += [f"{generator.settings.beams} beams"] * (generator.settings.beams > 1)
+    if held:
+        asked = ask(ground, shipped, prompts).completions
+        stations.append(_Station(", ".join(held), asked, stations[-1].logprobs, None))
     # Through the bundle's own tokenizer and frames: the same file must answer the same.
     limit = generator.settings.max_new_tokens
     framed = [
@@ -120,7 +131,7 @@ def _in_torch(
     return _Station(name, tuple(answers), np.concatenate(logprobs), None)
 
 
-def _in_llama_cpp(
+def _in_runtime(
     ground: Ground,
     name: str,
     file: Path,
@@ -129,10 +140,7 @@ def _in_llama_cpp(
     kind: str,
 ) -> _Station:
     answers = ask(ground, file, prompts, constrained=False).completions
-    spec = ground.context.spec
-    with LlamaCppSession(
-        file, threads=spec.requirements.threads, context=context_tokens(spec)
-    ) as session:
+    with open_model(ground.context.spec, ground.teacher.encoder, file) as session:
         logprobs = [session.score(row.ids.tolist())[row.learned[1:]] for row in whole]
     bar = LEAST_AGREEMENT.get(kind)
     return _Station(name, answers, np.concatenate(logprobs), bar)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from edgedistill.core.errors import StorageError
+from edgedistill.core.files import require_room
 from edgedistill.core.generation_task import GenerationSpec, LanguageModelShape
 from edgedistill.pipeline.forecast import EFFICIENCY, FIXED_S, Forecast, matrix_rate
 from edgedistill.pipeline.generation.pretrained import Bases
@@ -16,6 +20,7 @@ SMALL = 0.35
 def forecast_generation(
     spec: GenerationSpec,
     num_characters: int,
+    num_answered: int,
     num_test: int,
     bases: Bases,
 ) -> Forecast:
@@ -23,6 +28,7 @@ def forecast_generation(
 
     Args:
         num_characters: of all prompts and responses of the training split.
+        num_answered: of the responses alone.
         num_test: test rows.
         bases: the pretrained models that the task names.
     """
@@ -51,14 +57,48 @@ def forecast_generation(
     learned = spec.student.training.num_epochs * 6.0 * student * tokens / rate
     # A new token reads every weight once: memory, not arithmetic, sets its time.
     answered = num_test * spec.output.max_new_tokens / 4 * (teacher + 4 * student) / 4e9
+    distillation = spec.distillation
+    read = 2.0 * teacher * tokens / rate
+    is_live = not distillation.is_cached and distillation.hard_weight < 1
+    taught_live = spec.student.training.num_epochs * read if is_live else 0.0
+    asked = num_answered / CHARACTERS_A_TOKEN * teacher / 4e9
     seconds = {
         "teacher": taught,
-        "transfer": 2.0 * teacher * tokens / rate,
-        "student and control": 2.0 * learned,
+        **({} if distillation.texts == "rows" else {"teacher's texts": asked}),
+        **({"transfer": read} if distillation.is_cached else {}),
+        "student and control": 2.0 * learned + taught_live,
         "measuring and report": FIXED_S + answered,
     }
     memory = (
         700e6 + moving * teacher + 40 * spec.teacher.training.batch_tokens * (width * depth + rows)
     )
-    disk = 40.0 * teacher + tokens * (6.0 * spec.distillation.top_k + 4) + 100e6
+    disk = 40.0 * teacher + forecast_cache_bytes(spec, num_answered, bases) + 100e6
     return Forecast(seconds, int(memory), int(disk))
+
+
+def forecast_cache_bytes(spec: GenerationSpec, num_answered: int, bases: Bases) -> int:
+    """Bytes of the teacher's cache for responses of so many characters; 0 without a cache."""
+    if not spec.distillation.is_cached:
+        return 0
+    most = 2 if spec.distillation.texts == "both" else 1
+    tokens = int(most * num_answered / CHARACTERS_A_TOKEN)
+    rows = bases.teacher.num_rows if bases.teacher else spec.teacher.vocabulary_size
+    return cache_bytes(spec, rows, tokens)
+
+
+def cache_bytes(spec: GenerationSpec, vocabulary_size: int, num_tokens: int) -> int:
+    """Bytes of the cache of so many learned tokens: see `models/teachers/topk_cache.py`."""
+    k = min(spec.distillation.top_k, vocabulary_size)
+    return num_tokens * (k * (4 if vocabulary_size <= 1 << 16 else 6) + 4)
+
+
+def require_cache_room(folder: Path, size_bytes: int) -> None:
+    """Raise StorageError, and say what would do without, unless the cache fits the disk."""
+    try:
+        require_room(folder, size_bytes)
+    except StorageError as error:
+        raise StorageError(
+            f"the cache of the teacher's distributions does not fit: {error.what}",
+            where=error.where,
+            fix="set distillation.teacher: live, lower distillation.top_k, or free some space",
+        ) from error

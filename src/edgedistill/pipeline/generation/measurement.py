@@ -15,14 +15,12 @@ from edgedistill.evaluate.metrics import auroc
 from edgedistill.evaluate.report.content import Footprint, Latency
 from edgedistill.evaluate.text_boundary import FittedBoundary, fit_boundary, fit_surprisal
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
-from edgedistill.pipeline.generation.serving import ask, prompts_of
+from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground
-from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.generation.boundary import surprisal
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.generation.json_grammar import json_grammar
-from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 from edgedistill.runtime.generation.written import fault
 from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper, peak_memory_bytes
 from edgedistill.tasks.generation.sections import spoken
@@ -89,7 +87,7 @@ def measure(
     """Score the test split once, through the bundle, and time it against the teacher in turn.
 
     Args:
-        peers: GGUF files of the `teacher` and the `control`.
+        peers: files of the `teacher` and the `control`, in the format that ships.
     """
     spec, rows = ground.context.spec, ground.data.rows.test
     metric, required = spec.output.scored_by, spec.requirements
@@ -189,15 +187,15 @@ def _timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[np.ndar
     encoder, limit = ground.teacher.encoder, spec.output.max_new_tokens
     schema = ground.data.rows.schema
     grammar = json_grammar(dict(schema)) if schema else None
-    with LlamaCppSession(
-        teacher, threads=spec.requirements.threads, context=context_tokens(spec)
-    ) as peer:
+    search = search_of(spec)
+    with open_model(spec, ground.teacher.encoder, teacher) as peer:
 
         def by_teacher(text: str) -> None:
             ids = encoder.encode_prompt((Turn("user", text),)).tolist()
             peer.generate(
-                ids, max_new_tokens=limit, grammar=grammar, with_ids=False, begins_text=True
-            )
+                ids, max_new_tokens=limit, grammar=grammar, with_ids=False, begins_text=True,
+                **search,
+            )  # fmt: skip
 
         ours, theirs = alternate_ms([lambda text: generator.predict([text]), by_teacher], texts)
     return ours, theirs

@@ -13,7 +13,7 @@ import numpy as np
 from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.text_boundary import FittedBoundary
 from edgedistill.evaluate.verdict import judge
-from edgedistill.pipeline.generation.artefact import Artefact, write_file
+from edgedistill.pipeline.generation.artefact import Artefact, is_onnx, suffix, write_file
 from edgedistill.pipeline.generation.content import report_content
 from edgedistill.pipeline.generation.fidelity import keep_ledger
 from edgedistill.pipeline.generation.measurement import fit, measure, prompt_text
@@ -35,6 +35,7 @@ from edgedistill.runtime.loading import load
 from edgedistill.runtime.manifest import (
     GOLDEN,
     LANGUAGE_MODEL,
+    MODEL,
     MODEL_CARD,
     TOKENIZER,
     InputLimits,
@@ -81,11 +82,12 @@ def _compute(made: Made, folder: Path) -> None:
     fitted = fit(ground, file)
     _write(made, folder, fitted, [], {})
     generator = cast(Generator, load(folder / BUNDLE))
-    peers = {"teacher": folder / "teacher.gguf", "control": folder / "control.gguf"}
-    write_file(ground, ground.teacher.load(), peers["teacher"], "f16")
-    write_file(ground, made.control.load(), peers["control"], "f16")
-    measured = measure(ground, folder / BUNDLE, generator, fitted, peers)
     kind = made.artefact.chosen.kind
+    peers = {name: folder / f"{name}{suffix(kind)}" for name in ("teacher", "control")}
+    wide = "onnx_f32" if is_onnx(kind) else "f16"
+    write_file(ground, ground.teacher.load(), peers["teacher"], wide)
+    write_file(ground, made.control.load(), peers["control"], wide)
+    measured = measure(ground, folder / BUNDLE, generator, fitted, peers)
     measured.summary["types"] = ", ".join(
         f"{v.kind} {v.score:.4f}{' (ships)' if v.kept else ''}" for v in made.artefact.variants
     )
@@ -129,7 +131,9 @@ def _write(
         generation=_plain(settings.as_json()),
     )
     files = {
-        LANGUAGE_MODEL: made.artefact.file().read_bytes(),
+        MODEL if is_onnx(made.artefact.chosen.kind) else LANGUAGE_MODEL: (
+            made.artefact.file().read_bytes()
+        ),
         TOKENIZER: pack_tokenizer(ground.teacher.encoder.tokenizer.to_str()),
         MODEL_CARD: _model_card(made, judgements).encode(),
         **fitted.boundary.to_files(),

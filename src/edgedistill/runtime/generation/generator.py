@@ -10,12 +10,19 @@ from typing import Any
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.generation.answer import GeneratedText, abstention
 from edgedistill.runtime.generation.boundary import TextBoundary
+from edgedistill.runtime.generation.completion import Completion, LanguageSession
 from edgedistill.runtime.generation.json_grammar import json_grammar
-from edgedistill.runtime.generation.llama_cpp import Completion, LlamaCppSession
+from edgedistill.runtime.generation.sessions import open_session
 from edgedistill.runtime.generation.settings import GenerationSettings
 from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.runtime.input_check import InputCheck
-from edgedistill.runtime.manifest import LANGUAGE_MODEL, TOKENIZER, Manifest
+from edgedistill.runtime.manifest import (
+    LANGUAGE_MODEL,
+    MANIFEST,
+    MODEL_FILES,
+    TOKENIZER,
+    Manifest,
+)
 from edgedistill.runtime.tokenizer import Tokenizer
 
 Turns = Sequence[tuple[str, str]]
@@ -32,7 +39,7 @@ class Generator:
     def __init__(
         self,
         manifest: Manifest,
-        session: LlamaCppSession,
+        session: LanguageSession,
         tokenizer: Tokenizer,
         boundary: TextBoundary,
     ) -> None:
@@ -46,6 +53,8 @@ class Generator:
         schema = self.settings.schema
         self.schema_check = schema_check(schema)
         self._grammar = json_grammar(dict(schema)) if schema is not None else None
+        if self._grammar is not None:
+            session.prepare(self._grammar)
         # Ids and log-probabilities cost a fifth of an answer, and only this score reads them.
         self._needs_ids = boundary.kind == "doubt"
 
@@ -55,18 +64,28 @@ class Generator:
     ) -> Generator:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         settings = GenerationSettings.from_json(manifest.generation)
-        # llama.cpp reads a path. What it reads is what was hashed, not what lies there later.
-        with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
-            path = Path(folder) / LANGUAGE_MODEL
-            path.write_bytes(files[LANGUAGE_MODEL])
-            session = LlamaCppSession(
-                path, threads=threads or manifest.threads, context=settings.context
-            )
         tokenizer = Tokenizer(files[TOKENIZER], literal=True)
-        if tokenizer.num_tokens > session.header.vocab_size:
+        name = next(name for name in MODEL_FILES["generation"] if name in files)
+        if name == LANGUAGE_MODEL and settings.beams > 1:
+            raise BundleError(
+                f"{settings.beams} beams, which llama.cpp does not have",
+                where=MANIFEST,
+                fix="make the bundle again",
+            )
+        # llama.cpp reads a path. What is read is what was hashed, not what lies there later.
+        with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(files[name])
+            session = open_session(
+                path,
+                tokenizer=tokenizer.to_json(),
+                threads=threads or manifest.threads,
+                context=settings.context,
+            )
+        if tokenizer.num_tokens > session.vocab_size:
             raise BundleError(
                 f"the tokenizer has {tokenizer.num_tokens:,} tokens, the model "
-                f"{session.header.vocab_size:,}",
+                f"{session.vocab_size:,}",
                 where=TOKENIZER,
                 fix="make the bundle again",
             )
@@ -90,6 +109,7 @@ class Generator:
         *,
         max_new_tokens: int | None = None,
         temperature: float = 0.0,
+        top_p: float = 1.0,
         seed: int = 0,
         stop: Sequence[str] = (),
         on_text: Callable[[str], None] | None = None,
@@ -97,7 +117,8 @@ class Generator:
         """The answer to a conversation of (role, content) turns that ends with the user's.
 
         Args:
-            temperature: 0 is greedy.
+            temperature: 0 is greedy, or with the beams that the task names.
+            top_p: draw from the likeliest tokens that together have this probability.
             stop: texts that end the answer where they begin.
             on_text: is given the answer piece by piece as it is written, before it is checked.
         """
@@ -119,7 +140,7 @@ class Generator:
         # What is written before the response is nobody's to read: then the answer comes whole.
         whole = self.settings.sections
         completion = self.complete(
-            ids, limit, temperature=temperature, seed=seed, stop=stop,
+            ids, limit, temperature=temperature, top_p=top_p, seed=seed, stop=stop,
             on_text=None if whole else on_text, with_ids=self._needs_ids,
         )  # fmt: skip
         found = self._judged(completion, score, limit)
@@ -134,8 +155,9 @@ class Generator:
     def complete(self, ids: Sequence[int], max_new_tokens: int, **options: Any) -> Completion:
         """What the model writes after token ids, by the schema of the task, without checks."""
         return self.session.generate(
-            ids, max_new_tokens=max_new_tokens, grammar=self._grammar, begins_text=True, **options
-        )
+            ids, max_new_tokens=max_new_tokens, grammar=self._grammar, begins_text=True,
+            **self.settings.search(), **options,
+        )  # fmt: skip
 
     def golden_row(self, text: str) -> dict[str, Any]:
         """A golden example: text, answer (None if abstained), reason (None if answered)."""

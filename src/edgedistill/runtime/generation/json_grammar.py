@@ -158,7 +158,8 @@ class _Grammar:
         item = f"({self.of(schema.get('items', True), where + '/items')})"
         if most == 0:
             return '"[]"'
-        rest = f'{item} ("," gap {item}){_repeat(max(least - 1, 0), most and most - 1)}'
+        more = _repeated(f'("," gap {item})', max(least - 1, 0), most and most - 1)
+        rest = f"{item} {more}"
         return f'"[" {rest} "]"' if least else f'"[" ({rest})? "]"'
 
     def _object(self, schema: dict[str, Any], where: str) -> str:
@@ -205,7 +206,7 @@ def _string(schema: dict[str, Any], where: str) -> str:
         return rf'"\"" {_FORMATS[schema["format"]]} "\""'
     if not least and most is None:
         return "string"
-    return rf'"\"" char{_repeat(least, most)} "\""'
+    return rf'"\"" {_repeated("char", least, most)} "\""'
 
 
 def _integer(schema: dict[str, Any], where: str) -> str:
@@ -240,8 +241,10 @@ def _range(schema: dict[str, Any], low: str, high: str, where: str) -> tuple[int
     return least, most
 
 
-def _repeat(least: int, most: int | None) -> str:
-    return f"{{{least},{'' if most is None else most}}}"
+def _repeated(part: str, least: int, most: int | None) -> str:
+    if most == 0:
+        return '""'
+    return f"{part}{{{least},{'' if most is None else most}}}"
 
 
 def _either(options: Sequence[str], where: str) -> str:
@@ -252,7 +255,8 @@ def _either(options: Sequence[str], where: str) -> str:
 
 def _literal(value: Any) -> str:
     """The JSON text of `value` as a quoted GBNF text."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # A raw DEL is JSON, but not every reader of grammars takes one.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

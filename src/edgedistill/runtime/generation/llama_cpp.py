@@ -9,43 +9,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edgedistill.core.errors import BundleError, DataError, MissingExtra, SpecError
+from edgedistill.core.errors import BundleError, MissingExtra, SpecError
+from edgedistill.runtime.generation.completion import (
+    Completion,
+    maybe_spaced,
+    require_prompt,
+    require_settings,
+)
 from edgedistill.runtime.generation.gguf_header import read_header
 from edgedistill.runtime.generation.json_grammar import json_grammar
-
-MAX_SEED = 2**32 - 2
-"""llama.cpp takes the next one, 2^32 - 1, for "draw a seed"."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer.
-
-    `text`: without the stop string, and without a last token that the limit leaves amid a
-    character. `ids`: its tokens, with the end token if there was one; after
-    a stop string they may say a little more than `text`. None where they were not asked for, and
-    where several tokens spell one character: the wheel does not tell those.
-    `num_prompt`, `num_new`: tokens read and generated. `finish`: "length" where the limit cut it.
-    `prompt_ms`, `new_ms`: time for reading the prompt and for generating. `doubt`: mean of -log p
-    of the answer's tokens, before any grammar; nan where ids were not asked for.
-    """
-
-    text: str
-    ids: tuple[int, ...] | None
-    num_prompt: int
-    num_new: int
-    finish: Literal["stop", "length"]
-    prompt_ms: float
-    new_ms: float
-    doubt: float = float("nan")
-
-
-class PromptTooLong(DataError):
-    """A prompt and its answer do not fit into the context: a reason to abstain."""
 
 
 class LlamaCppSession:
@@ -63,6 +39,7 @@ class LlamaCppSession:
         path: the GGUF file.
         threads: threads for reading prompts and generating.
         context: tokens that prompt and answer may have together.
+        adapter: a LoRA adapter of this model as a GGUF file, added to its weights as it runs.
 
     Raises:
         MissingExtra: `xllamacpp` is not installed.
@@ -70,7 +47,9 @@ class LlamaCppSession:
         SpecError: `context` is more than the model was made for.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, context: int) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, context: int, adapter: Path | None = None
+    ) -> None:
         self.header = read_header(path)
         if not 1 <= context <= self.header.context:
             raise SpecError(
@@ -79,7 +58,12 @@ class LlamaCppSession:
         if threads < 1:
             raise SpecError(f"{threads} threads", fix="1 or more")
         self.context = context
-        self._server: Any = _open(path, threads, context)
+        self._server: Any = _open(path, threads, context, adapter)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that the model has."""
+        return self.header.vocab_size
 
     def close(self) -> None:
         """Free the model's memory; the session cannot be used afterwards."""
@@ -98,36 +82,24 @@ class LlamaCppSession:
         max_new_tokens: int,
         stop: Sequence[str] = (),
         temperature: float = 0.0,
+        top_p: float = 1.0,
         seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
         grammar: str | None = None,
         json_schema: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         with_ids: bool = True,
         begins_text: bool = False,
     ) -> Completion:
-        """Continue `prompt_ids`.
-
-        Args:
-            max_new_tokens: at least 1; the end token counts.
-            stop: texts that end the answer.
-            temperature: 0 takes the likeliest token; above, tokens are drawn from the whole
-                distribution, the same for the same `seed` (0 to `MAX_SEED`).
-            grammar: GBNF text that the answer must follow. An answer cut by "length" may be a
-                beginning of what the grammar allows.
-            json_schema: instead of `grammar`; see `json_grammar` for what is supported.
-            on_text: called with each piece of text as it appears; what it raises ends the answer
-                and is raised here.
-            with_ids: give the answer's ids too.
-            begins_text: the answer is a text of its own, not the middle of one: the space by which
-                a SentencePiece tokenizer begins every text is no part of it.
-
-        Raises:
-            PromptTooLong: prompt and `max_new_tokens` exceed the context.
-            DataError: no prompt, or ids that the model does not have.
-            SpecError: a grammar or schema that cannot be followed, or settings out of range.
-        """
+        """Continue `prompt_ids`; see `LanguageSession`. llama.cpp has no beams."""
         self._require_prompt(prompt_ids, max_new_tokens)
-        _require_settings(max_new_tokens, stop, temperature, seed)
+        require_settings(
+            max_new_tokens=max_new_tokens, stop=stop, temperature=temperature, top_p=top_p,
+            seed=seed, beams=beams, length_penalty=length_penalty,
+        )  # fmt: skip
+        if beams > 1:
+            raise SpecError(f"{beams} beams in llama.cpp", fix="one, or a type of ONNX weights")
         if json_schema is not None:
             if grammar is not None:
                 raise SpecError("a grammar and a JSON schema", fix="give one of them")
@@ -136,12 +108,18 @@ class LlamaCppSession:
             "prompt": [int(i) for i in prompt_ids], "max_tokens": max_new_tokens,
             "temperature": temperature, "seed": seed, "stop": list(stop),
         }  # fmt: skip
+        if top_p < 1:
+            request |= {"top_p": top_p, "samplers": ["temperature", "top_p"]}
         spaced = begins_text and self._begins_with_space()
         if grammar is not None:
-            request["grammar"] = _spaced(_native(grammar)) if spaced else _native(grammar)
+            request["grammar"] = maybe_spaced(_native(grammar)) if spaced else _native(grammar)
         if with_ids:
             request["logprobs"] = 1
         return self._complete(request, on_text, drop_space=spaced).completion()
+
+    def prepare(self, grammar: str) -> None:
+        """Check a grammar; see `LanguageSession`. llama.cpp itself reads it with every answer."""
+        _native(grammar)
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
         """Log-probability (natural) of each id given those before it; float32 [len(ids) - 1].
@@ -169,7 +147,7 @@ class LlamaCppSession:
         }  # fmt: skip
         answer = self._complete(request, None)
         if answer.ids != [token_id]:
-            whole = {"logprobs": self.header.vocab_size, "logit_bias": self._any_whole_token()}
+            whole = {"logprobs": self.vocab_size, "logit_bias": self._any_whole_token()}
             answer = self._complete(request | whole, None)
         return answer.probabilities[token_id]
 
@@ -213,18 +191,7 @@ class LlamaCppSession:
         return answer
 
     def _require_prompt(self, ids: Sequence[int], num_new: int) -> None:
-        if not len(ids):
-            raise DataError("an empty prompt", fix="begin with the model's first token")
-        if min(ids) < 0 or max(ids) >= self.header.vocab_size:
-            raise DataError(
-                "a prompt with ids that the model does not have",
-                fix=f"0 to {self.header.vocab_size - 1}: the model's own tokenizer",
-            )
-        if len(ids) + num_new > self.context:
-            raise PromptTooLong(
-                f"{len(ids)} tokens of prompt and {num_new} of answer exceed the context",
-                fix=f"{self.context} together",
-            )
+        require_prompt(ids, num_new, vocab_size=self.vocab_size, context=self.context)
 
 
 _NORMAL = 1  # llama.cpp's kind of a plain token
@@ -291,7 +258,7 @@ class _Answer:
         )
 
 
-def _open(path: Path, threads: int, context: int) -> Any:
+def _open(path: Path, threads: int, context: int, adapter: Path | None) -> Any:
     """The wheel's server with the model loaded."""
     try:
         import xllamacpp
@@ -299,6 +266,8 @@ def _open(path: Path, threads: int, context: int) -> Any:
         raise MissingExtra("running a GGUF file", "llm") from error
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
+    if adapter is not None:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     parameters.verbosity = -1
     parameters.n_ctx, parameters.n_parallel, parameters.fit_params = context, 1, False
     for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
@@ -318,7 +287,8 @@ def _open(path: Path, threads: int, context: int) -> Any:
             return xllamacpp.Server(parameters)
         except RuntimeError as error:
             raise BundleError(
-                f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model",
+                f"llama.cpp (xllamacpp {xllamacpp.__version__}) cannot load the model"
+                + (" with its adapter" if adapter else ""),
                 where=str(path),
                 fix="export it again, or install a newer xllamacpp",
             ) from error
@@ -347,23 +317,3 @@ def _native(grammar: str) -> str:
     if grammar.lstrip().startswith("%llguidance"):
         raise SpecError("a grammar of LLGuidance, which fails open", fix="GBNF")
     return grammar
-
-
-def _spaced(grammar: str) -> str:
-    """The grammar of the same texts, or with a space before them."""
-    rules = "\n" + grammar
-    return rules.replace("\nroot ::=", '\nroot ::= " "? whole-text\nwhole-text ::=', 1).lstrip()
-
-
-def _require_settings(
-    max_new_tokens: int, stop: Sequence[str], temperature: float, seed: int
-) -> None:
-    wrong = {
-        "max_new_tokens below 1": max_new_tokens < 1,
-        "an empty stop string": not all(stop),
-        "a temperature below 0": not 0 <= temperature < float("inf"),
-        f"a seed outside 0 to {MAX_SEED}": not 0 <= seed <= MAX_SEED,
-    }
-    for what, is_wrong in wrong.items():
-        if is_wrong:
-            raise SpecError(what)

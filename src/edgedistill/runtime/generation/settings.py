@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class GenerationSettings:
         schema: JSON Schema that every answer meets; None: any text.
         sections: whether answers may have a draft and a thinking before the response, which alone
             is given out.
+        beams, length_penalty: of the search for an answer; see `LanguageSession.generate`.
     """
 
     frames: Mapping[str, Frame]
@@ -50,6 +52,12 @@ class GenerationSettings:
     max_new_tokens: int
     schema: Mapping[str, Any] | None = None
     sections: bool = False
+    beams: int = 1
+    length_penalty: float = 1.0
+
+    def search(self) -> dict[str, Any]:
+        """Arguments of `LanguageSession.generate` that say how an answer is looked for."""
+        return {"beams": self.beams, "length_penalty": self.length_penalty}
 
     def prompt_ids(self, turns: Sequence[tuple[str, str]], encode: Encode) -> list[int]:
         """Ids of (role, content) turns, up to where the answer begins."""
@@ -86,6 +94,8 @@ class GenerationSettings:
                 max_new_tokens=int(values["max_new_tokens"]),
                 schema=values.get("schema"),
                 sections=bool(values.get("sections")),
+                beams=int(values.get("beams", 1)),
+                length_penalty=float(values.get("length_penalty", 1.0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _malformed(f"{type(error).__name__} {error}") from error
@@ -93,6 +103,8 @@ class GenerationSettings:
             raise _malformed(f"frames for {sorted(settings.frames)}")
         if not 0 < settings.max_new_tokens < settings.context or not settings.end:
             raise _malformed("context, max_new_tokens or end are out of range")
+        if settings.beams < 1 or not math.isfinite(settings.length_penalty):
+            raise _malformed("beams or length_penalty are out of range")
         return settings
 
 

@@ -33,12 +33,20 @@ class Frames:
     end: int
 
     def settings(
-        self, *, context: int, max_new_tokens: int, schema: Any = None, sections: bool = False
+        self,
+        *,
+        context: int,
+        max_new_tokens: int,
+        schema: Any = None,
+        sections: bool = False,
+        beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> GenerationSettings:
         """The settings of a bundle that asks in this way."""
         return GenerationSettings(
             frames=self.roles, start=self.start, answer=self.answer, end=(self.end,),
             context=context, max_new_tokens=max_new_tokens, schema=schema, sections=sections,
+            beams=beams, length_penalty=length_penalty,
         )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from edgedistill.core.errors import ModelError
@@ -91,12 +92,36 @@ class TopKTeacher:
         if ids.shape[-1] < num_tokens:
             # The tail is summed up over its own tokens. 1 - (sum of the top k) would be nothing
             # but rounding error where the top k hold nearly everything.
-            others = logits.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
+            others: Tensor = _Others.apply(logits, ids)  # type: ignore[no-untyped-call]
             student = torch.cat([student, others], dim=-1)
             teacher = torch.cat([teacher, self.tail[rows, None].to(teacher.dtype)], dim=-1)
         teacher = teacher.to(logits.dtype).clamp(min=NEVER).log_softmax(-1)
         student = softened(student.log_softmax(-1), self.temperature)
         return self.temperature**2 * self.divergence(student, softened(teacher, self.temperature))
+
+
+class _Others(torch.autograd.Function):
+    """Log of the summed e^logits of all tokens but `ids`, [c, 1], with a gradient of one pass.
+
+    What PyTorch derives copies the logits twice more and takes every exponential twice: a third
+    of the 19 ms that the losses of 1,200 tokens over 1,024 words took.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> Tensor:
+        rest = logits.scatter(-1, ids, -torch.inf)
+        # Where the others have no mass at all, -inf - (-inf) would be nan; they stay at 0.
+        peak = rest.amax(-1, keepdim=True).clamp(min=torch.finfo(rest.dtype).min)
+        parts = rest.sub_(peak).exp_()
+        mass = parts.sum(-1, keepdim=True)
+        ctx.save_for_backward(parts, mass)
+        return mass.log() + peak
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        parts, mass = ctx.saved_tensors
+        return parts * torch.where(mass > 0, slope / mass, 0.0), None
 
 
 def logits_of(hidden: Tensor, head: Tensor) -> Tensor:

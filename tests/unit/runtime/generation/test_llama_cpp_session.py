@@ -14,8 +14,9 @@ import pytest
 
 import small_llama
 from edgedistill.core.errors import BundleError, DataError, MissingExtra, SpecError
+from edgedistill.runtime.generation.completion import PromptTooLong
 from edgedistill.runtime.generation.gguf_header import read_header
-from edgedistill.runtime.generation.llama_cpp import LlamaCppSession, PromptTooLong
+from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 
 pytest.importorskip("xllamacpp")
 jsonschema = pytest.importorskip("jsonschema")
@@ -50,6 +51,9 @@ def test_a_seed_draws_and_repeats(session: LlamaCppSession) -> None:
 
     assert drawn(1) == drawn(1)
     assert len({drawn(seed) for seed in range(5)}) == 5
+    greedy = session.generate(PROMPT, max_new_tokens=40).text
+    told = session.generate(PROMPT, max_new_tokens=40, temperature=1.5, seed=1, top_p=1e-6)
+    assert told.text == greedy
 
 
 def test_pieces_make_up_the_text(session: LlamaCppSession) -> None:
@@ -145,6 +149,8 @@ def test_grammars_that_fail_open_are_refused(session: LlamaCppSession) -> None:
         {"temperature": float("nan")},
         {"seed": -1},
         {"seed": 2**32 - 1},
+        {"top_p": 0.0},
+        {"beams": 2},
     ],
     ids=str,
 )

@@ -1,0 +1,1 @@
+"""Matrices in the block formats of ggml: the search for scales, super-blocks, bytes."""
