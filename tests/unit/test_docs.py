@@ -29,7 +29,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MINIMAL = {
     "name": "docs",
-    "data": {"files": {"train": "t.jsonl"}},
+    "data": {"files": {"train": "t.jsonl", "validation": "v.jsonl", "test": "e.jsonl"}},
     "teacher": {"source": "hub:a/b"},
 }
 MINIMAL_GENERATION = {

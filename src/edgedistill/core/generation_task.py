@@ -16,6 +16,7 @@ from edgedistill.core.task import (
 )
 
 Purpose = Literal["json", "translation", "summarisation", "question_answering", "instructions"]
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
 
 WeightType = Literal[
@@ -78,6 +79,13 @@ class ConversationData(Section):
     """Column or key with the prompt."""
     response_column: str = "response"
     """Column or key with the expected answer."""
+    draft_column: str = "draft"
+    """Column or key with what is written before the answer; may be absent or empty."""
+    thinking_column: str = "thinking"
+    """Column or key with the reasoning before the answer; may be absent or empty."""
+    messages_column: str = "messages"
+    """Column or key with whole conversations, a list of {role, content}, instead of a prompt and
+    its response."""
     on_malformed: Literal["refuse", "quarantine"] = "refuse"
     """`quarantine` sets malformed rows aside in a file and goes on without them."""
 
@@ -114,10 +122,12 @@ class LanguageModelShape(Section):
 class LanguageTraining(Section):
     """How a language model is trained."""
 
-    num_epochs: Annotated[int, Field(ge=1, le=200)] = 6
-    """Most epochs; training stops earlier where validation gets no better."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-3
-    """Peak learning rate (linear warm-up, cosine decay)."""
+    num_epochs: Annotated[int, Field(ge=0, le=200)] = 6
+    """Most epochs; training stops earlier where validation gets no better. 0, for a pretrained
+    teacher alone: it is used as it is."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak learning rate (linear warm-up, cosine decay); left out: 2e-3 from nothing or cut out
+    of a teacher, 2e-4 for adapters, 5e-5 for other pretrained weights."""
     batch_tokens: Annotated[int, Field(ge=64)] = 2048
     """Tokens a step."""
     patience: Annotated[int, Field(ge=1)] = 2
@@ -126,21 +136,68 @@ class LanguageTraining(Section):
     """Arithmetic of the matrix products; weights stay fp32."""
 
 
+class AdapterSpec(Section):
+    """Low-rank adapters (LoRA): beside frozen weights, and added into them after training."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Rank of each; left out: 64 from a billion parameters on, 32 from 100 million on, else 16."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Their weight is alpha / rank; left out: twice the rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of an adapter's inputs that are left out in training."""
+    targets: Annotated[tuple[Projection, ...], Field(min_length=1)] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    """Names of the linear layers that get one."""
+    quantised: bool = False
+    """QLoRA: beside a base of 4 bits, which a quarter of the memory holds. What was trained is
+    added to that base, not to the one before. Needs the extra `qlora`."""
+
+
 class LanguageTeacher(Section):
     """The big model."""
 
-    source: Literal["new"] = "new"
-    """`new`: a Llama that is trained here from nothing."""
+    source: Annotated[str, Field(min_length=1)] = "new"
+    """`new`: a Llama that is trained here from nothing. Or a pretrained one: its folder in the
+    layout of transformers (relative to the task file), or `hub:OWNER/NAME`."""
     vocabulary_size: Annotated[int, Field(ge=300, le=65_536)] = 4096
     """Tokens of the vocabulary that a new teacher gets, learned from the training rows."""
     shape: LanguageModelShape = LanguageModelShape()
     """Of a new teacher."""
+    adapters: AdapterSpec | None = None
+    """Of a pretrained teacher: adapters are trained; left out: all its weights."""
     training: LanguageTraining = LanguageTraining()
+
+    @model_validator(mode="after")
+    def _of_its_source(self) -> LanguageTeacher:
+        if self.is_new:
+            if self.adapters is not None:
+                raise ValueError("adapters need a pretrained teacher: name its folder as source")
+            if not self.training.num_epochs:
+                raise ValueError("training.num_epochs 0 needs a pretrained teacher")
+            return self
+        own = {"vocabulary_size", "shape"} & self.model_fields_set
+        if own:
+            raise ValueError(
+                f"{' and '.join(sorted(own, reverse=True))} are a new teacher's; a pretrained one "
+                "brings its own: leave them out"
+            )
+        if self.adapters is not None and not self.training.num_epochs:
+            raise ValueError("adapters need at least one epoch; without, leave them out")
+        return self
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is trained from nothing."""
+        return self.source == "new"
 
 
 class LanguageStudent(Section):
     """The small model: a Llama network with the teacher's vocabulary."""
 
+    source: Annotated[str, Field(min_length=1)] | None = None
+    """A smaller pretrained Llama with the vocabulary of a pretrained teacher (named as there);
+    left out: a network of `shape`."""
     shape: LanguageModelShape = LanguageModelShape(
         hidden_size=128, num_layers=3, num_heads=4, num_kv_heads=2, intermediate_size=352
     )
@@ -155,6 +212,14 @@ class LanguageStudent(Section):
     are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16. `q6_k`,
     `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`, `q5_1`,
     `q5_0`."""
+
+    @model_validator(mode="after")
+    def _of_one_origin(self) -> LanguageStudent:
+        if self.source is not None and {"shape", "initialise"} & self.model_fields_set:
+            raise ValueError("source brings its own shape and weights: leave out the others")
+        if not self.training.num_epochs:
+            raise ValueError("training.num_epochs 0: a student has to be trained")
+        return self
 
 
 class TokenDistillation(Section):
@@ -218,8 +283,10 @@ class GenerationSpec(Section):
     output: GenerationOutput = GenerationOutput()
     boundary: BoundarySpec = BoundarySpec()
     data: ConversationData
-    template: Literal["plain"] = "plain"
-    """How a conversation becomes one text for the model; `plain` has one mark a turn."""
+    template: Literal["plain", "llama3", "chatml", "tokenizer"] = "plain"
+    """How a conversation becomes one text for the model. `plain`: one mark a turn; `llama3`,
+    `chatml`: as models of that family know it; `tokenizer`: the pretrained teacher's own chat
+    template or, where it has none, only its marks of the beginning and the end."""
     teacher: LanguageTeacher = LanguageTeacher()
     student: LanguageStudent = LanguageStudent()
     distillation: TokenDistillation = TokenDistillation()
@@ -227,6 +294,16 @@ class GenerationSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _pretrained_alone(self) -> GenerationSpec:
+        if self.teacher.is_new and self.template == "tokenizer":
+            raise ValueError("template tokenizer needs a pretrained teacher: a new one has none")
+        if self.teacher.is_new and self.student.source is not None:
+            raise ValueError(
+                "student.source needs a pretrained teacher: a new one learns another vocabulary"
+            )
+        return self
 
     @model_validator(mode="after")
     def _beams_in_onnx(self) -> GenerationSpec:

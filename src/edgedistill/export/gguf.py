@@ -14,6 +14,7 @@ from torch import nn
 
 from edgedistill.core.errors import MissingExtra, ModelError
 from edgedistill.core.files import read_json, storage_errors
+from edgedistill.export.gguf_architecture import head_dim_of, require_llama
 from edgedistill.export.gguf_quantise.matrix import BLOCK_TYPES, quantise
 from edgedistill.export.gguf_tokenizer import GgufVocabulary, gguf_vocabulary
 from edgedistill.export.gguf_types import GgufType, gguf_type, type_for_width
@@ -69,7 +70,7 @@ def write_gguf(
     except ImportError as error:
         raise MissingExtra("writing a GGUF file", "llm") from error
     config, weights = _read(model)
-    _require_llama(config)
+    require_llama(config)
     temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     with storage_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -106,33 +107,6 @@ def _read(model: nn.Module | Path) -> tuple[dict[str, Any], dict[str, torch.Tens
     return config.to_dict(), dict(model.state_dict())
 
 
-def _require_llama(config: dict[str, Any]) -> None:
-    """Refuse what would load and then answer wrongly."""
-    if config.get("model_type") != "llama":
-        raise ModelError(
-            f"GGUF files are written for the llama architecture, not {config.get('model_type')!r}",
-            fix="a transformers LlamaForCausalLM",
-        )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    refused = {
-        "hidden_act": config.get("hidden_act", "silu") != "silu",
-        "attention_bias": bool(config.get("attention_bias")),
-        "mlp_bias": bool(config.get("mlp_bias")),
-        "rope_type": rope.get("rope_type", "default") != "default",
-        "head_dim": _head_dim(config) % 2 == 1,
-    }
-    wrong = [key for key, is_wrong in refused.items() if is_wrong]
-    if wrong:
-        raise ModelError(
-            f"this Llama's {', '.join(wrong)} is not translated to GGUF",
-            fix="silu, no biases, plain rotary positions, an even head dimension",
-        )
-
-
-def _head_dim(config: dict[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
 def _add_architecture(
     writer: gguf.GGUFWriter, config: dict[str, Any], name: str, file_type: int
 ) -> None:
@@ -140,7 +114,7 @@ def _add_architecture(
     import gguf
 
     rope = config.get("rope_parameters") or {}
-    heads, head_dim = config["num_attention_heads"], _head_dim(config)
+    heads, head_dim = config["num_attention_heads"], head_dim_of(config)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     writer.add_file_type(file_type)

@@ -21,6 +21,7 @@ from edgedistill.pipeline.generation.forecast import (
     forecast_generation,
     require_cache_room,
 )
+from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -61,12 +62,13 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     require_llm(spec)
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
+    bases = find_bases(spec, root, rows.train)
     turns = [turn for row in rows.train for turn in row.turns]
     characters = sum(len(turn.content) for turn in turns)
     answered = sum(len(turn.content) for turn in turns if turn.role == "assistant")
     # Where `run` writes unless it is told otherwise.
-    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered))
-    expected = forecast_generation(spec, characters, answered, len(rows.test))
+    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases))
+    expected = forecast_generation(spec, characters, answered, len(rows.test), bases)
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 

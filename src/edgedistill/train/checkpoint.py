@@ -16,6 +16,41 @@ from edgedistill.train.averaging import WeightAverage
 FILE = "checkpoint.safetensors"
 
 
+def moving_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The part of a model's state that training moves: all but parameters that are frozen.
+
+    Beside adapters the frozen weights are nearly everything, and may be of 4 bits.
+    """
+    # A tied weight has two names in the state, and one among the parameters.
+    frozen = {name for name, p in model.named_parameters(remove_duplicate=False)
+              if not p.requires_grad}  # fmt: skip
+    # What bitsandbytes keeps of a weight goes by the weight's name and a dot.
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name not in frozen and not _stems(name, frozen)
+    }
+
+
+def put_back(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load what `moving_state` gave.
+
+    Raises:
+        RuntimeError: the state is another model's.
+    """
+    lost = moving_state(model).keys() - state.keys()
+    found = model.load_state_dict(state, strict=False)
+    if lost or found.unexpected_keys:
+        raise RuntimeError(f"another model's state: {sorted(lost) or found.unexpected_keys}")
+
+
+def _stems(name: str, frozen: set[str]) -> list[str]:
+    """The frozen parameters that a name begins with."""
+    parts = name.split(".")
+    stems = (".".join(parts[:n]) for n in range(1, len(parts)))
+    return [stem for stem in stems if stem in frozen]
+
+
 def save_checkpoint(
     folder: Path,
     *,
@@ -26,7 +61,7 @@ def save_checkpoint(
     progress: dict[str, Any],
 ) -> None:
     """Write everything that the next epoch depends on, as one file, atomically."""
-    tensors = {f"model/{name}": t for name, t in model.state_dict().items()}
+    tensors = {f"model/{name}": t for name, t in moving_state(model).items()}
     tensors |= {f"best/{name}": t for name, t in best.items()}
     tensors |= {f"average/{name}": t for name, t in average.state().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -55,7 +90,7 @@ def load_checkpoint(
     for name, tensor in load_file(path).items():
         group, _, rest = name.partition("/")
         groups[group][rest] = tensor
-    model.load_state_dict(groups["model"])
+    put_back(model, groups["model"])
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in groups["optimizer"].items():
         index, _, key = name.partition("/")

@@ -18,7 +18,7 @@ from edgedistill.core.errors import ModelError
 from edgedistill.core.events import Event, Listener
 from edgedistill.core.protocols import TrainingData, TrainingStep
 from edgedistill.train.averaging import WeightAverage
-from edgedistill.train.checkpoint import load_checkpoint, save_checkpoint
+from edgedistill.train.checkpoint import load_checkpoint, moving_state, put_back, save_checkpoint
 from edgedistill.train.spikes import Spike, SpikeGuard, SpikeWatch
 
 B = TypeVar("B")
@@ -123,7 +123,7 @@ def train(
                 {**losses, "validation": value},
             )
         )
-    bare.load_state_dict(state.best)
+    put_back(bare, state.best)
     bare.eval()
     seconds = sum(entry["seconds"] for entry in state.history)
     return TrainingResult(
@@ -281,4 +281,4 @@ def _parameter_groups(model: nn.Module, config: LoopConfig) -> list[dict[str, An
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+    return {name: t.detach().cpu().clone() for name, t in moving_state(model).items()}

@@ -14,6 +14,7 @@ from torch import nn
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.events import Event, Listener
+from edgedistill.train.checkpoint import moving_state, put_back
 
 #: Median absolute deviation of a normal distribution, in standard deviations.
 _NORMAL = 1.4826
@@ -161,12 +162,12 @@ class SpikeWatch:
         if calm and self._since >= guard.every:
             # The loss is that of the weights as they are: the update has not been made yet.
             state = self._optimizer.state_dict()["state"]
-            weights = {name: t.detach().clone() for name, t in self._model.state_dict().items()}
+            weights = {name: t.detach().clone() for name, t in moving_state(self._model).items()}
             self._snapshot = _Snapshot(weights, _cloned(state), tuple(self._losses))
             self._since = 0
 
     def _restore(self) -> None:
-        self._model.load_state_dict(self._snapshot.weights)
+        put_back(self._model, self._snapshot.weights)
         groups = self._optimizer.state_dict()["param_groups"]
         state = {"state": _cloned(self._snapshot.optimizer), "param_groups": groups}
         self._optimizer.load_state_dict(state)

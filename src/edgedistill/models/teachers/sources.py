@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.core.errors import MissingExtra, ModelError, SpecError
@@ -15,6 +16,9 @@ from edgedistill.core.files import read_json, sha256_of
 WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin")
 TOKENIZER = "tokenizer.json"
+ADAPTERS = "adapter_config.json"
+#: Weights in several files, and which tensor is in which.
+INDEX = f"{WEIGHTS}.index.json"
 
 
 def resolve_teacher(source: str, *, root: Path, sha256: str | None = None) -> Path:
@@ -52,7 +56,50 @@ def resolve_teacher(source: str, *, root: Path, sha256: str | None = None) -> Pa
     return folder
 
 
-def check_model_folder(folder: Path) -> None:
+def resolve_language_model(source: str, *, root: Path, key: str) -> Path:
+    """The checked folder of a language model, whose weights may lie in several files.
+
+    Args:
+        source: a folder's path (relative to `root`), `hub:ORG/NAME`, or as for `resolve_teacher`.
+        key: the task file's key that names it.
+
+    Raises:
+        SpecError, ModelError: as `resolve_teacher`; adapters without their model.
+    """
+    scheme, _, name = source.partition(":")
+    if scheme == "hub" and name:
+        folder = _hub_folder(name, ["model*.safetensors", INDEX, "chat_template.jinja"])
+    elif scheme == "package" and name:
+        folder = _package_folder(name)
+    else:
+        path = name if scheme == "folder" and name else source
+        folder = (root / Path(path).expanduser()).resolve()
+    if not folder.is_dir():
+        raise ModelError(
+            f"no such model folder: {folder}",
+            where=key,
+            fix="a folder with config.json, safetensors and tokenizer.json, or hub:OWNER/NAME",
+        )
+    if (folder / ADAPTERS).is_file() and not (folder / "config.json").is_file():
+        base = read_json(folder / ADAPTERS).get("base_model_name_or_path")
+        raise ModelError(
+            f"these are adapters of {base}, not a model",
+            where=str(folder),
+            fix="merge them into their base (peft's merge_and_unload) and name that folder",
+        )
+    check_model_folder(folder, several_files=True)
+    return folder
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files with the weights of a checked folder."""
+    if (folder / WEIGHTS).is_file():
+        return (folder / WEIGHTS,)
+    names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+    return tuple(folder / name for name in names)
+
+
+def check_model_folder(folder: Path, *, several_files: bool = False) -> None:
     """Refuse a folder without config, tokenizer or safetensors weights."""
     if not folder.is_dir():
         raise ModelError("no such model folder", where=str(folder))
@@ -62,7 +109,10 @@ def check_model_folder(folder: Path) -> None:
             where=str(folder),
             fix="name the folder that transformers' save_pretrained wrote",
         )
-    if not (folder / WEIGHTS).is_file():
+    indexed = several_files and (folder / INDEX).is_file()
+    if indexed and (lost := [f.name for f in weight_files(folder) if not f.is_file()]):
+        raise ModelError(f"{lost[0]} is missing, which {INDEX} names", where=str(folder))
+    if not indexed and not (folder / WEIGHTS).is_file():
         pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
         if pickles:
             raise ModelError(
@@ -130,7 +180,7 @@ def _package_folder(name: str) -> Path:
     raise ModelError(f"the package {name} carries no {WEIGHTS}", where="teacher.source")
 
 
-def _hub_folder(name: str) -> Path:
+def _hub_folder(name: str, more: Sequence[str] = ()) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -139,7 +189,8 @@ def _hub_folder(name: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                name, allow_patterns=["config.json", WEIGHTS, "tokenizer*.json", "vocab*"]
+                name,
+                allow_patterns=["config.json", WEIGHTS, "tokenizer*.json", "vocab*", *more],
             )
         )
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:

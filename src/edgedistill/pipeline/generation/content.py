@@ -66,10 +66,10 @@ def report_content(
 
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     spec, chosen = made.ground.context.spec, made.artefact.chosen
-    shape = spec.student.shape
+    layers, width = (made.student.config[key] for key in ("num_hidden_layers", "hidden_size"))
     return report.Shipped(
         family="Llama",
-        description=f"{shape.num_layers} layers of {shape.hidden_size}, {chosen.kind} weights, "
+        description=f"{layers} layers of {width}, {chosen.kind} weights, "
         f"{chosen.tokens_per_s:,.0f} new tokens a second on validation prompts; times are of "
         "whole answers",
         footprint=with_files(measured.footprint, bundle),

@@ -6,6 +6,7 @@ from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.artefact import make_artefact
 from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
+from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
 from edgedistill.pipeline.generation.teacher_texts import prepare_texts
@@ -22,10 +23,11 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     """
     require_llm(context.spec)
     data = prepare_conversations(context)
-    teacher = prepare_teacher(context, data)
+    bases = find_bases(context.spec, context.root, data.rows.train)
+    teacher = prepare_teacher(context, data, bases.teacher)
     texts = prepare_texts(context, data, teacher)
     transfer = prepare_transfer(context, teacher, texts)
-    ground = Ground(context, data, teacher, transfer)
+    ground = Ground(context, data, teacher, transfer, bases.student)
     student = train_student(ground)
     control = train_student(ground, distilled=False)
     artefact = make_artefact(ground, student)

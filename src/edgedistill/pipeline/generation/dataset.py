@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.core.conversation import Conversation, Turn
-from edgedistill.core.errors import MissingExtra, SpecError
+from edgedistill.core.errors import DataError, MissingExtra, SpecError
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.data.conversation_report import ConversationReport, report_on
@@ -36,6 +36,11 @@ class Conversations:
     outside: Mapping[str, tuple[str, ...]]
     schema: Mapping[str, Any] | None
     edge_cases: tuple[Conversation, ...] = ()
+
+    @property
+    def has_sections(self) -> bool:
+        """Whether answers are learned that have a draft or a thinking before the response."""
+        return any(row.is_hard for row in self.train)
 
     def split(self, name: str) -> tuple[Conversation, ...]:
         """The rows of train, validation or test."""
@@ -93,8 +98,10 @@ def load_conversations(
         DataError: files or rows are wrong. SpecError: the schema is.
     """
     columns = ConversationColumns(
-        prompt=spec.data.prompt_column, response=spec.data.response_column
-    )
+        prompt=spec.data.prompt_column, response=spec.data.response_column,
+        draft=spec.data.draft_column, thinking=spec.data.thinking_column,
+        messages=spec.data.messages_column,
+    )  # fmt: skip
     aside = spec.data.on_malformed == "quarantine"
     schema = read_schema(spec, root)
     fault = _schema_fault(schema)
@@ -120,6 +127,13 @@ def load_conversations(
     edge_cases = spec.boundary.edge_cases
     hard = read_conversations(root / edge_cases, columns=columns, fault=fault) if edge_cases else ()
     rows = Conversations(**splits, outside=outside, schema=schema, edge_cases=hard)
+    if rows.schema is not None and rows.has_sections:
+        first = next(row for row in rows.train if row.is_hard)
+        raise DataError(
+            "a draft or a thinking before the answer, which the schema would not let be written",
+            where=first.id,
+            fix="leave draft and thinking out, or output.schema_file",
+        )
     return rows, report_on(splits, {split: _set_aside(quarantine, split) for split in SPLITS})
 
 

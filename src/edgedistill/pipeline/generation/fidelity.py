@@ -23,6 +23,7 @@ from edgedistill.pipeline.generation.divergence import NUM_LIKELIEST, Likeliest,
 from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.runtime.generation.generator import Generator
+from edgedistill.tasks.generation.sections import spoken
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
@@ -62,12 +63,13 @@ class _Station:
 
 @dataclass(frozen=True)
 class _Golden:
-    """The golden rows: prompts, whole rows, right answers."""
+    """The golden rows: prompts, whole rows, right answers, and what of a text is the answer."""
 
     ground: Ground
     rows: tuple[Any, ...]
     prompts: list[list[int]]
     whole: tuple[Any, ...]
+    response: Callable[[str], str | None]
 
     @property
     def right(self) -> np.ndarray:
@@ -98,7 +100,8 @@ def keep_ledger(
     """
     rows = ground.data.rows.validation[:NUM_GOLDEN]
     whole = tuple(ground.teacher.encoder.encode(row) for row in rows)
-    golden = _Golden(ground, rows, prompts_of(ground, rows), whole)
+    response = generator.settings.response
+    golden = _Golden(ground, rows, prompts_of(ground, rows), whole, response)
     model = student.load()
     stations = [_in_torch(golden, "teacher", ground.teacher.load(), None)]
     stations.append(_in_torch(golden, "student", model, stations[-1]))
@@ -161,7 +164,7 @@ def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
         agreement_with_first=token_agreement(station.answers, first.answers) if before else None,
         score=score(
             golden.ground.context.spec.output.scored_by,
-            [answer.text for answer in station.answers],
+            [golden.response(answer.text) for answer in station.answers],
             expected,
         ),
         logit_difference=change if station.own else None,
@@ -225,7 +228,7 @@ def _through_bundle(
         stations.append(_Station(name, answers, shipped.likeliest, shipped, own=False))
     limit = settings.max_new_tokens
     framed = [
-        generator.prompt_ids([(turn.role, turn.content) for turn in row.prompt])
+        generator.prompt_ids([(turn.role, spoken(turn)) for turn in row.prompt])
         for row in golden.rows
     ]
     answers = tuple(generator.complete(ids, limit) for ids in framed)

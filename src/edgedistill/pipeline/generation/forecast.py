@@ -8,6 +8,7 @@ from edgedistill.core.errors import StorageError
 from edgedistill.core.files import require_room
 from edgedistill.core.generation_task import GenerationSpec, LanguageModelShape
 from edgedistill.pipeline.forecast import EFFICIENCY, FIXED_S, Forecast, matrix_rate
+from edgedistill.pipeline.generation.pretrained import Bases
 
 #: Characters a token, with a vocabulary of some thousand tokens learned from the rows.
 CHARACTERS_A_TOKEN = 3.0
@@ -17,7 +18,11 @@ SMALL = 0.35
 
 
 def forecast_generation(
-    spec: GenerationSpec, num_characters: int, num_answered: int, num_test: int
+    spec: GenerationSpec,
+    num_characters: int,
+    num_answered: int,
+    num_test: int,
+    bases: Bases,
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -25,6 +30,7 @@ def forecast_generation(
         num_characters: of all prompts and responses of the training split.
         num_answered: of the responses alone.
         num_test: test rows.
+        bases: the pretrained models that the task names.
     """
     from edgedistill.models.language.config import LanguageModelConfig
 
@@ -33,9 +39,20 @@ def forecast_generation(
 
     def parameters(shape: LanguageModelShape) -> int:
         config = LanguageModelConfig(**shape.model_dump())
-        return config.num_parameters(spec.teacher.vocabulary_size)
+        return config.num_parameters(rows)
 
-    teacher, student = parameters(spec.teacher.shape), parameters(spec.student.shape)
+    base, student_base = bases.teacher, bases.student
+    rows = base.num_rows if base else spec.teacher.vocabulary_size
+    shape = spec.teacher.shape
+    width, depth = (
+        (base.hidden_size, base.num_hidden_layers)
+        if base
+        else (shape.hidden_size, shape.num_layers)
+    )
+    teacher = base.num_parameters if base else parameters(shape)
+    student = student_base.num_parameters if student_base else parameters(spec.student.shape)
+    # Of a frozen weight there is no gradient and no moment.
+    moving = 4.0 if spec.teacher.adapters or not spec.teacher.training.num_epochs else 16.0
     taught = spec.teacher.training.num_epochs * 6.0 * teacher * tokens / rate
     learned = spec.student.training.num_epochs * 6.0 * student * tokens / rate
     # A new token reads every weight once: memory, not arithmetic, sets its time.
@@ -53,26 +70,20 @@ def forecast_generation(
         "measuring and report": FIXED_S + answered,
     }
     memory = (
-        700e6
-        + 16.0 * teacher
-        + 40
-        * spec.teacher.training.batch_tokens
-        * (
-            spec.teacher.shape.hidden_size * spec.teacher.shape.num_layers
-            + spec.teacher.vocabulary_size
-        )
+        700e6 + moving * teacher + 40 * spec.teacher.training.batch_tokens * (width * depth + rows)
     )
-    disk = 40.0 * teacher + forecast_cache_bytes(spec, num_answered) + 100e6
+    disk = 40.0 * teacher + forecast_cache_bytes(spec, num_answered, bases) + 100e6
     return Forecast(seconds, int(memory), int(disk))
 
 
-def forecast_cache_bytes(spec: GenerationSpec, num_answered: int) -> int:
+def forecast_cache_bytes(spec: GenerationSpec, num_answered: int, bases: Bases) -> int:
     """Bytes of the teacher's cache for responses of so many characters; 0 without a cache."""
     if not spec.distillation.is_cached:
         return 0
     most = 2 if spec.distillation.texts == "both" else 1
     tokens = int(most * num_answered / CHARACTERS_A_TOKEN)
-    return cache_bytes(spec, spec.teacher.vocabulary_size, tokens)
+    rows = bases.teacher.num_rows if bases.teacher else spec.teacher.vocabulary_size
+    return cache_bytes(spec, rows, tokens)
 
 
 def cache_bytes(spec: GenerationSpec, vocabulary_size: int, num_tokens: int) -> int:

@@ -23,6 +23,7 @@ from edgedistill.runtime.generation.boundary import surprisal
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.generation.written import fault
 from edgedistill.runtime.measuring import distribution_free_upper, peak_memory_bytes
+from edgedistill.tasks.generation.sections import spoken
 
 #: Prompts that are asked again, and asked from out of bounds.
 NUM_REPEATED, NUM_OUTSIDE = 100, 300
@@ -148,13 +149,13 @@ def _through_bundle(
     settings, boundary = generator.settings, generator.boundary
     answers, scores = list[str | None](), list[float]()
     for row in rows:
-        turns = [(turn.role, turn.content) for turn in row.prompt]
+        turns = [(turn.role, spoken(turn)) for turn in row.prompt]
         found = generator.complete(generator.prompt_ids(turns), settings.max_new_tokens)
         wrong = fault(
             found.text, finished=found.finish == "stop",
             max_new_tokens=settings.max_new_tokens, check=generator.schema_check,
         )  # fmt: skip
-        answers.append(None if wrong else found.text)
+        answers.append(None if wrong else settings.response(found.text))
         score_before = boundary.prompt_score(generator.tokenizer.encode(prompt_text(row)))
         scores.append(found.doubt if score_before is None else score_before)
     return tuple(answers), np.array(scores)

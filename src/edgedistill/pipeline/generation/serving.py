@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill.core.conversation import Conversation
 from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.pipeline.generation.dataset import Conversations
 from edgedistill.pipeline.generation.teacher import context_tokens
 from edgedistill.runtime.generation.answer import Reason
 from edgedistill.runtime.generation.completion import Completion, LanguageSession
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.sessions import ONNX, open_session
-from edgedistill.runtime.generation.settings import Frame, GenerationSettings
+from edgedistill.runtime.generation.settings import GenerationSettings
 from edgedistill.runtime.generation.written import fault, schema_check
 from edgedistill.tasks.generation.encoding import ConversationEncoder
+from edgedistill.tasks.generation.frames import frames_of
 
 if TYPE_CHECKING:
     from edgedistill.pipeline.generation.student import Ground
-
-ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,14 @@ class Asked:
 
 
 def generation_settings(
-    spec: GenerationSpec, encoder: ConversationEncoder, schema: Any
+    spec: GenerationSpec, encoder: ConversationEncoder, rows: Conversations
 ) -> GenerationSettings:
     """The template as ids, and the limits, as they stand in the bundle."""
-    template: Any = encoder.template
-    frames = {
-        role: Frame(*(tuple(encoder.markup_ids(text)) for text in getattr(template, role)))
-        for role in ROLES
-    }
-    return GenerationSettings(
-        frames=frames,
-        start=tuple(encoder.markup_ids(template.begin)),
-        answer=frames["assistant"].before,
-        end=frames["assistant"].after[:1],
+    return frames_of(encoder).settings(
         context=context_tokens(spec),
         max_new_tokens=spec.output.max_new_tokens,
-        schema=schema,
+        schema=rows.schema,
+        sections=rows.has_sections,
         beams=spec.output.beams,
         length_penalty=spec.output.length_penalty,
     )
@@ -92,11 +84,12 @@ def ask(
     schema and beams, unless `constrained`."""
     completions, answers = list[Completion](), list[str | None]()
     spec, schema = ground.context.spec, ground.data.rows.schema
+    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows)
     with asking(spec, ground.teacher.encoder, schema, file, constrained=constrained) as answer:
         for ids in prompts:
             found, wrong = answer(ids)
             completions.append(found)
-            answers.append(found.text if wrong is None else None)
+            answers.append(settings.response(found.text) if wrong is None else None)
     return Asked(tuple(completions), tuple(answers))
 
 
@@ -121,7 +114,9 @@ def asking(
     with open_model(spec, encoder, file) as session:
 
         def answer(ids: Sequence[int]) -> tuple[Completion, Reason | None]:
-            found = session.generate(ids, max_new_tokens=limit, grammar=grammar, **search)
+            found = session.generate(
+                ids, max_new_tokens=limit, grammar=grammar, begins_text=True, **search
+            )
             wrong = fault(
                 found.text, finished=found.finish == "stop",
                 max_new_tokens=limit, check=check,

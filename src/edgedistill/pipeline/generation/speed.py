@@ -68,7 +68,7 @@ def timed(ground: Ground, generator: Generator, teacher: Path) -> tuple[Timed, T
             ids = encoder.encode_prompt((Turn("user", text),)).tolist()
             return peer.generate(
                 ids, max_new_tokens=limit, grammar=grammar, on_text=on_text, with_ids=False,
-                **search,
+                begins_text=True, **search,
             ).num_new  # fmt: skip
 
         clocks = (WritingClock(generator.write), WritingClock(by_teacher))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgedistill.core.files import read_json, write_json
 from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.models.language.pretrained import PretrainedLlama
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.dataset import PreparedConversations
+from edgedistill.pipeline.generation.pretrained import PRETRAINED, cut_of, marked
 from edgedistill.pipeline.generation.teacher import (
     CHECKPOINTS,
+    CONFIG,
+    FROM_NOTHING,
     TRAINING,
     Teacher,
     model_config,
@@ -32,12 +37,13 @@ NUM_CALIBRATION = 256
 
 @dataclass(frozen=True)
 class Ground:
-    """What every student of a run grows on."""
+    """What every student of a run grows on; `student_base`: a pretrained one to start from."""
 
     context: Context[GenerationSpec]
     data: PreparedConversations
     teacher: Teacher
     transfer: TransferSet
+    student_base: PretrainedLlama | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,12 @@ class Student:
 
     stage: StageResult
     training: dict[str, Any]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What its config.json says."""
+        found: dict[str, Any] = read_json(self.stage.folder / CONFIG)
+        return found
 
     def load(self) -> Any:
         """The model in evaluation mode."""
@@ -61,6 +73,7 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         "transfer": ground.transfer.fingerprint if distilled else None,
         "teacher": ground.teacher.stage.fingerprint,
         "student": spec.student.model_dump(mode="json", exclude={"weight_types"}),
+        "base": ground.student_base.digests() if ground.student_base else None,
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
         "seed": spec.seed,
     }
@@ -74,8 +87,9 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         teacher = ground.teacher
         validation = sequences(teacher.encoder, ground.data.rows.validation, teacher.tokenizer.pad)
         record = run_training(
-            ground.context, model, step, rows, validation, spec.student.training, folder, name
-        )
+            ground.context, model, step, rows, validation, spec.student.training, folder, name,
+            learning_rate=PRETRAINED if ground.student_base else FROM_NOTHING,
+        )  # fmt: skip
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS)
         write_json(folder / TRAINING, record)
@@ -85,26 +99,19 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
 
 
 def _new(ground: Ground) -> Any:
-    """The student before training: of random weights, or cut out of the teacher."""
-    from edgedistill.models.language.llama import build
-    from edgedistill.models.language.slicing import SliceConfig, slice_model
+    """The student before training: of random weights, pretrained, or cut out of the teacher."""
+    from edgedistill.models.language.llama import build, load_model
+    from edgedistill.models.language.slicing import slice_model
 
     spec, teacher = ground.context.spec, ground.teacher
-    shape = spec.student.shape
+    if ground.student_base is not None:
+        return marked(load_model(ground.student_base.folder), teacher.tokenizer)
     if spec.student.initialise == "new":
-        return build(model_config(shape, spec), teacher.tokenizer, seed=spec.seed)
-    num_teacher = spec.teacher.shape.num_layers
-    layers = tuple((i + 1) * num_teacher // shape.num_layers - 1 for i in range(shape.num_layers))
+        return build(model_config(spec.student.shape, spec), teacher.tokenizer, seed=spec.seed)
     rows = ground.data.rows.train[:NUM_CALIBRATION]
     return slice_model(
         teacher.load(),
-        SliceConfig(
-            layers=layers,
-            hidden_size=shape.hidden_size,
-            num_heads=shape.num_heads,
-            num_kv_heads=shape.num_kv_heads,
-            intermediate_size=shape.intermediate_size,
-        ),
+        cut_of(spec.student.shape, teacher.config["num_hidden_layers"]),
         [teacher.encoder.encode(row).ids.tolist() for row in rows],
     )
 

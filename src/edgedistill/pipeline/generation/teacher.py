@@ -1,7 +1,9 @@
-"""Stage `teacher`: a Llama trained from nothing, with a vocabulary learned from the rows."""
+"""Stage `teacher`: a Llama trained from nothing, with a vocabulary learned from the rows, or a
+pretrained one with its own."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,14 +13,25 @@ from typing import Any
 from edgedistill.core.conversation import Conversation
 from edgedistill.core.files import read_json, write_json
 from edgedistill.core.generation_task import GenerationSpec, LanguageModelShape, LanguageTraining
+from edgedistill.models.language.pretrained import PretrainedLlama
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.dataset import PreparedConversations
 from edgedistill.pipeline.store import StageResult
+from edgedistill.tasks.generation.choosing import template_for
 from edgedistill.tasks.generation.encoding import ConversationEncoder
-from edgedistill.tasks.generation.templates import TEMPLATES
+from edgedistill.tasks.generation.sections import spoken
 
 TOKENIZER, TRAINING, CHECKPOINTS = "tokenizer.json", "training.json", "checkpoints"
-ROOMS = ("train", "models/language", "tasks/generation", "pipeline/generation/teacher")
+CONFIG = "config.json"
+ROOMS = (
+    "train",
+    "models/language",
+    "tasks/generation",
+    "pipeline/generation/teacher",
+    "pipeline/generation/pretrained",
+)
+#: Peak learning rate of a network that starts from nothing, or cut out of another.
+FROM_NOTHING = 2e-3
 #: Marks around the prompt and its answer.
 FRAME_TOKENS = 32
 
@@ -41,7 +54,13 @@ class Teacher:
         """The vocabulary that teacher and student share."""
         from edgedistill.models.language.tokenizer import LanguageTokenizer
 
-        return LanguageTokenizer.load(self.folder / TOKENIZER)
+        return LanguageTokenizer.of_model(self.folder)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What its config.json says."""
+        found: dict[str, Any] = read_json(self.folder / CONFIG)
+        return found
 
     def load(self) -> Any:
         """The model in evaluation mode."""
@@ -55,40 +74,86 @@ def context_tokens(spec: GenerationSpec) -> int:
     return spec.input.max_tokens + spec.output.max_new_tokens + FRAME_TOKENS
 
 
-def prepare_teacher(context: Context[GenerationSpec], data: PreparedConversations) -> Teacher:
-    """Train it on the training split, stop early on validation."""
+def prepare_teacher(
+    context: Context[GenerationSpec],
+    data: PreparedConversations,
+    base: PretrainedLlama | None = None,
+) -> Teacher:
+    """Train it on the training split, stop early on validation.
+
+    Args:
+        base: where a pretrained one comes from; None trains one from nothing.
+    """
     spec = context.spec
     inputs = {
         "data": data.stage.fingerprint,
         "settings": spec.teacher.model_dump(mode="json"),
+        "purpose": spec.output.purpose,
         "template": spec.template,
         "context": context_tokens(spec),
         "seed": spec.seed,
+        "base": base.digests() if base else None,
     }
 
     def compute(folder: Path) -> None:
-        from edgedistill.models.language.llama import build, save_model
-        from edgedistill.models.language.tokenizer import train_tokenizer
-        from edgedistill.train.tune.next_token import NextToken
+        from edgedistill.models.language.llama import save_model
+        from edgedistill.pipeline.generation.pretrained import fine_tuned
 
-        texts = [turn.content for row in data.rows.train for turn in row.turns]
-        tokenizer = train_tokenizer(texts, spec.teacher.vocabulary_size)
-        tokenizer.save(folder / TOKENIZER)
-        model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
-        encoder = encoder_of(folder, spec)
-        rows, validation = (
-            sequences(encoder, split, tokenizer.pad)
-            for split in (data.rows.train, data.rows.validation)
-        )
-        record = run_training(
-            context, model, NextToken(), rows, validation, spec.teacher.training, folder, "teacher"
-        )
+        if base is None:
+            model, record = _new(context, data, folder)
+        else:
+            model, record = fine_tuned(context, data, base, folder)
         save_model(model, folder)
-        shutil.rmtree(folder / CHECKPOINTS)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         write_json(folder / TRAINING, record)
 
     stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
     return Teacher(stage, read_json(stage.folder / TRAINING), encoder_of(stage.folder, spec))
+
+
+def _new(
+    context: Context[GenerationSpec], data: PreparedConversations, folder: Path
+) -> tuple[Any, dict[str, Any]]:
+    """A model trained from nothing, its tokenizer in `folder`, and the record of its training."""
+    from edgedistill.models.language.llama import build
+    from edgedistill.models.language.tokenizer import train_tokenizer
+    from edgedistill.train.tune.next_token import NextToken
+
+    spec, training = context.spec, context.spec.teacher.training
+    texts = [spoken(turn) for row in data.rows.train for turn in row.turns]
+    tokenizer = train_tokenizer(
+        texts, spec.teacher.vocabulary_size, _marks(spec.template),
+        bare_words=spec.output.purpose == "json",
+    )  # fmt: skip
+    tokenizer.save(folder / TOKENIZER)
+    model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
+    encoder = encoder_of(folder, spec)
+    rows, validation = (
+        sequences(encoder, split, tokenizer.pad)
+        for split in (data.rows.train, data.rows.validation)
+    )
+    return model, run_training(
+        context, model, NextToken(), rows, validation, training, folder, "teacher"
+    )
+
+
+def _marks(template: str) -> Any:
+    """The template's special tokens as those of a new vocabulary."""
+    from edgedistill.models.language.tokenizer import Marks
+    from edgedistill.tasks.generation.templates import TEMPLATES
+
+    known = TEMPLATES.load(template)
+    bos, behind = known.begin or None, known.assistant[1]
+    end = min((t for t in known.special_tokens if t in behind), key=behind.index)
+    others = tuple(t for t in known.special_tokens if t not in (bos, end))
+    return Marks(bos, others, end)
+
+
+def described(config: dict[str, Any]) -> str:
+    """A network's numbers as JSON."""
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
+             "intermediate_size", "vocab_size")  # fmt: skip
+    return json.dumps({name: config[name] for name in names})
 
 
 def encoder_of(folder: Path, spec: GenerationSpec) -> ConversationEncoder:
@@ -97,7 +162,7 @@ def encoder_of(folder: Path, spec: GenerationSpec) -> ConversationEncoder:
 
     return ConversationEncoder(
         Tokenizer.from_file(str(folder / TOKENIZER)),
-        TEMPLATES.load(spec.template),
+        template_for(spec.template, folder),
         max_tokens=context_tokens(spec),
         learn_end=True,
     )
@@ -119,11 +184,14 @@ def run_training(
     training: LanguageTraining,
     folder: Path,
     stage: str,
+    *,
+    learning_rate: float = FROM_NOTHING,
 ) -> dict[str, Any]:
     """The one loop, scored by minus the validation loss, with a guard against loss spikes.
 
     Args:
         rows, validation: sets of `sequences`. folder: gets the checkpoints.
+        learning_rate: the peak, where the task names none.
     """
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.spikes import SpikeGuard
@@ -134,7 +202,7 @@ def run_training(
         score=lambda trained: -mean_loss(trained, validation),
         config=LoopConfig(
             num_epochs=training.num_epochs,
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate or learning_rate,
             batch_size=training.batch_tokens,
             patience=training.patience,
             precision=training.precision,

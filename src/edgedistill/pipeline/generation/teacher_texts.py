@@ -21,8 +21,8 @@ from edgedistill.pipeline.generation.dataset import PreparedConversations
 from edgedistill.pipeline.generation.serving import asking
 from edgedistill.pipeline.generation.teacher import Teacher, context_tokens
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.generation.sections import read_sections
 from edgedistill.tasks.generation.encoding import ConversationEncoder
-from edgedistill.tasks.generation.sections import read_sections
 
 ROOMS = (
     "export",

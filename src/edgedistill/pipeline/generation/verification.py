@@ -19,6 +19,7 @@ from edgedistill.pipeline.generation.fidelity import keep_ledger
 from edgedistill.pipeline.generation.measurement import fit, measure
 from edgedistill.pipeline.generation.serving import generation_settings, prompt_text
 from edgedistill.pipeline.generation.student import Ground, Student
+from edgedistill.pipeline.generation.teacher import described
 from edgedistill.pipeline.packaging import machine, versions
 from edgedistill.pipeline.verified import (
     ANSWERS,
@@ -111,7 +112,7 @@ def _write(
     """Write the bundle; again with the measurements once they are taken on its files."""
     ground = made.ground
     spec, limits = ground.context.spec, ground.context.spec.input
-    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows.schema)
+    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows)
     manifest = Manifest(
         kind=spec.kind,
         name=spec.name,
@@ -147,8 +148,10 @@ def _provenance(made: Made) -> dict[str, Any]:
     ground, spec = made.ground, made.ground.context.spec
     return {
         "data fingerprint": ground.data.stage.fingerprint,
-        "teacher": f"{spec.teacher.source} {spec.teacher.shape.model_dump_json()}",
-        "student": f"{spec.student.initialise} {spec.student.shape.model_dump_json()}",
+        "teacher": f"{spec.teacher.source} {described(ground.teacher.config)}",
+        "template": spec.template,
+        "student": f"{spec.student.source or spec.student.initialise} "
+        f"{described(made.student.config)}",
         "compression": made.artefact.chosen.kind,
         "machine": machine(),
         "seed": spec.seed,

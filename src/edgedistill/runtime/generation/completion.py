@@ -65,6 +65,7 @@ class LanguageSession(Protocol):
         json_schema: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         with_ids: bool = True,
+        begins_text: bool = False,
     ) -> Completion:
         """Continue `prompt_ids`.
 
@@ -83,6 +84,8 @@ class LanguageSession(Protocol):
             on_text: called with each piece of text as it appears (of several beams: at the end);
                 what it raises ends the answer and is raised here.
             with_ids: give the answer's ids too.
+            begins_text: the answer is a text of its own, not the middle of one: the space by which
+                a SentencePiece tokenizer begins every text is no part of it.
 
         Raises:
             PromptTooLong: prompt and `max_new_tokens` exceed the context.
@@ -119,6 +122,12 @@ class LanguageSession(Protocol):
     def __enter__(self) -> LanguageSession: ...
 
     def __exit__(self, *error: object) -> None: ...
+
+
+def maybe_spaced(grammar: str) -> str:
+    """The grammar of the same texts, with a space before them or without."""
+    rules = "\n" + grammar
+    return rules.replace("\nroot ::=", '\nroot ::= " "? whole-text\nwhole-text ::=', 1).lstrip()
 
 
 def require_prompt(ids: Sequence[int], num_new: int, *, vocab_size: int, context: int) -> None:

@@ -122,6 +122,9 @@ class Generator:
             stop: texts that end the answer where they begin.
             on_text: is given the answer piece by piece as it is written, before it is checked.
         """
+        strange = [role for role, _ in turns if role not in self.settings.frames]
+        if strange:
+            return abstention("wrong_type", f"this model was made without {strange[0]} turns")
         refused = self._check.refusal(turns[-1][1])
         if refused is not None:
             return abstention(refused.reason or "wrong_type", refused.detail)
@@ -134,11 +137,16 @@ class Generator:
         score = self.boundary.prompt_score(asked)
         if score is not None and not score <= self.boundary.threshold:
             return self._out_of_bounds(score, len(ids), 0)
+        # What is written before the response is nobody's to read: then the answer comes whole.
+        whole = self.settings.sections
         completion = self.complete(
             ids, limit, temperature=temperature, top_p=top_p, seed=seed, stop=stop,
-            on_text=on_text, with_ids=self._needs_ids,
+            on_text=None if whole else on_text, with_ids=self._needs_ids,
         )  # fmt: skip
-        return self._judged(completion, score, limit)
+        found = self._judged(completion, score, limit)
+        if whole and on_text is not None and found.text is not None:
+            on_text(found.text)
+        return found
 
     def write(self, text: str, on_text: Callable[[str], None]) -> int:
         """Answer a prompt piece by piece; the number of tokens written, 0 if it was refused."""
@@ -151,7 +159,7 @@ class Generator:
     def complete(self, ids: Sequence[int], max_new_tokens: int, **options: Any) -> Completion:
         """What the model writes after token ids, by the schema of the task, without checks."""
         return self.session.generate(
-            ids, max_new_tokens=max_new_tokens, grammar=self._grammar,
+            ids, max_new_tokens=max_new_tokens, grammar=self._grammar, begins_text=True,
             **self.settings.search(), **options,
         )  # fmt: skip
 
@@ -193,6 +201,9 @@ class Generator:
             check=self.schema_check,
         )
         score = completion.doubt if score is None else score
+        response = self.settings.response(completion.text)
+        if response is None and wrong is None:
+            wrong = ("unfinished", "the answer ends before its response")
         if wrong is not None:
             return abstention(
                 *wrong, score, num_prompt=completion.num_prompt, num_new=completion.num_new
@@ -201,7 +212,7 @@ class Generator:
         if not score <= self.boundary.threshold:
             return self._out_of_bounds(score, completion.num_prompt, completion.num_new)
         return GeneratedText(
-            completion.text, False, None, "", score, completion.num_prompt, completion.num_new
+            response, False, None, "", score, completion.num_prompt, completion.num_new
         )
 
     def _out_of_bounds(self, score: float, num_prompt: int, num_new: int) -> GeneratedText:

@@ -16,6 +16,7 @@ import numpy as np
 from edgedistill.core.errors import BundleError, MissingExtra, SpecError
 from edgedistill.runtime.generation.completion import (
     Completion,
+    maybe_spaced,
     require_prompt,
     require_settings,
 )
@@ -89,6 +90,7 @@ class LlamaCppSession:
         json_schema: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         with_ids: bool = True,
+        begins_text: bool = False,
     ) -> Completion:
         """Continue `prompt_ids`; see `LanguageSession`. llama.cpp has no beams."""
         self._require_prompt(prompt_ids, max_new_tokens)
@@ -108,11 +110,12 @@ class LlamaCppSession:
         }  # fmt: skip
         if top_p < 1:
             request |= {"top_p": top_p, "samplers": ["temperature", "top_p"]}
+        spaced = begins_text and self._begins_with_space()
         if grammar is not None:
-            request["grammar"] = _native(grammar)
+            request["grammar"] = maybe_spaced(_native(grammar)) if spaced else _native(grammar)
         if with_ids:
             request["logprobs"] = 1
-        return self._complete(request, on_text).completion()
+        return self._complete(request, on_text, drop_space=spaced).completion()
 
     def prepare(self, grammar: str) -> None:
         """Check a grammar; see `LanguageSession`. llama.cpp itself reads it with every answer."""
@@ -160,10 +163,22 @@ class LlamaCppSession:
         )  # fmt: skip
         return [[next(whole, 0), _FORCING]]
 
-    def _complete(self, request: dict[str, Any], on_text: Callable[[str], None] | None) -> _Answer:
+    def _begins_with_space(self) -> bool:
+        """Whether the tokenizer puts a space before every text."""
+        known = self.header.metadata
+        is_sentencepiece = known.get("tokenizer.ggml.model") == "llama"
+        return is_sentencepiece and bool(known.get("tokenizer.ggml.add_space_prefix", True))
+
+    def _complete(
+        self,
+        request: dict[str, Any],
+        on_text: Callable[[str], None] | None,
+        *,
+        drop_space: bool = False,
+    ) -> _Answer:
         if self._server is None:
             raise RuntimeError("the session is closed")
-        answer = _Answer(on_text)
+        answer = _Answer(on_text, drop_space)
         defaults = {"cache_prompt": False, "samplers": ["temperature"], "stream": True}
         self._server.handle_completions(defaults | request, answer.take)
         if answer.raised is not None:
@@ -190,6 +205,7 @@ class _Answer:
     """Gathers the pieces that llama.cpp hands out."""
 
     on_text: Callable[[str], None] | None
+    drop_space: bool = False
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -218,10 +234,13 @@ class _Answer:
                 self.logprobs.append(entry["logprob"])
                 for rival in (*entry["top_logprobs"], entry):
                     self.probabilities[rival["id"]] = rival["logprob"]
-        if choice["text"]:
-            self.pieces.append(choice["text"])
+        text = choice["text"]
+        if text and self.drop_space:
+            text, self.drop_space = text.removeprefix(" "), False
+        if text:
+            self.pieces.append(text)
             if self.on_text is not None:
-                self.on_text(choice["text"])
+                self.on_text(text)
         if choice["finish_reason"] is not None:
             self.last = chunk
 

@@ -13,6 +13,7 @@ from edgedistill.core.errors import SpecError
 from edgedistill.runtime.generation.beam_search import BeamSearch
 from edgedistill.runtime.generation.completion import (
     Completion,
+    maybe_spaced,
     require_prompt,
     require_settings,
 )
@@ -20,7 +21,7 @@ from edgedistill.runtime.generation.constraint import Constraint, Constraints
 from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.onnx_network import CHUNK, Cache, OnnxNetwork
 from edgedistill.runtime.generation.sampling import Sampler, log_softmax
-from edgedistill.runtime.generation.token_text import TextStream, token_bytes
+from edgedistill.runtime.generation.token_text import TextStream, begins_with_space, token_bytes
 
 
 class OnnxLlamaSession:
@@ -50,6 +51,7 @@ class OnnxLlamaSession:
         self.context = context
         self.vocab_size = network.vocab_size
         self._spelled = token_bytes(tokenizer, network.vocab_size)
+        self._begins_with_space = begins_with_space(tokenizer)
         self._tokenizer = tokenizer
         self._network: OnnxNetwork | None = network
 
@@ -78,6 +80,7 @@ class OnnxLlamaSession:
         json_schema: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
         with_ids: bool = True,
+        begins_text: bool = False,
     ) -> Completion:
         """Continue `prompt_ids`; see `LanguageSession`."""
         network = self._open_network()
@@ -86,8 +89,9 @@ class OnnxLlamaSession:
             max_new_tokens=max_new_tokens, stop=stop, temperature=temperature, top_p=top_p,
             seed=seed, beams=beams, length_penalty=length_penalty,
         )  # fmt: skip
-        constraint = self._constraint(grammar, json_schema)
-        stream = TextStream(self._spelled, stop, on_text)
+        spaced = begins_text and self._begins_with_space
+        constraint = self._constraint(grammar, json_schema, spaced=spaced)
+        stream = TextStream(self._spelled, stop, on_text, drop_space=spaced)
         began = time.perf_counter()
         logits, cache = network.read_prompt(prompt_ids)
         read = time.perf_counter()
@@ -117,7 +121,9 @@ class OnnxLlamaSession:
 
     def prepare(self, grammar: str) -> None:
         """Read a grammar before the first answer needs it; see `LanguageSession`."""
-        self._constraints.start(grammar).allowed()
+        self._constraints.start(
+            maybe_spaced(grammar) if self._begins_with_space else grammar
+        ).allowed()
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
         """Log-probability (natural) of each id given those before it; see `LanguageSession`."""
@@ -152,13 +158,15 @@ class OnnxLlamaSession:
         return Constraints(self._tokenizer, self.vocab_size, self._open_network().end_ids)
 
     def _constraint(
-        self, grammar: str | None, json_schema: dict[str, Any] | None
+        self, grammar: str | None, json_schema: dict[str, Any] | None, *, spaced: bool
     ) -> Constraint | None:
         if json_schema is not None:
             if grammar is not None:
                 raise SpecError("a grammar and a JSON schema", fix="give one of them")
             grammar = json_grammar(json_schema)
-        return None if grammar is None else self._constraints.start(grammar)
+        if grammar is None:
+            return None
+        return self._constraints.start(maybe_spaced(grammar) if spaced else grammar)
 
     def _open_network(self) -> OnnxNetwork:
         if self._network is None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgedistill.core.errors import BundleError
+from edgedistill.runtime.generation.sections import read_sections
 from edgedistill.runtime.manifest import MANIFEST
 
 ROLES = ("system", "user", "assistant")
@@ -16,10 +17,11 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class Frame:
-    """Token ids before and after what a role says."""
+    """Token ids before and after what a role says; `trimmed`: white space around it is dropped."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    trimmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class GenerationSettings:
     mark of the template.
 
     Args:
-        frames: of each role.
+        frames: of each role that the template knows.
         start: ids before everything.
         answer: ids that begin the assistant's turn.
         end: ids that end an answer.
         context: tokens of prompt and answer together that the model can hold.
         max_new_tokens: longest answer.
         schema: JSON Schema that every answer meets; None: any text.
+        sections: whether answers may have a draft and a thinking before the response, which alone
+            is given out.
         beams, length_penalty: of the search for an answer; see `LanguageSession.generate`.
     """
 
@@ -47,6 +51,7 @@ class GenerationSettings:
     context: int
     max_new_tokens: int
     schema: Mapping[str, Any] | None = None
+    sections: bool = False
     beams: int = 1
     length_penalty: float = 1.0
 
@@ -59,8 +64,13 @@ class GenerationSettings:
         ids = list(self.start)
         for role, content in turns:
             frame = self.frames[role]
-            ids += [*frame.before, *encode(content), *frame.after]
+            text = content.strip() if frame.trimmed else content
+            ids += [*frame.before, *encode(text), *frame.after]
         return [*ids, *self.answer]
+
+    def response(self, written: str) -> str | None:
+        """The answer of what the model wrote; None where it never came to it."""
+        return read_sections(written).response if self.sections else written
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -72,7 +82,9 @@ class GenerationSettings:
         try:
             settings = cls(
                 frames={
-                    role: Frame(_ids(frame["before"]), _ids(frame["after"]))
+                    role: Frame(
+                        _ids(frame["before"]), _ids(frame["after"]), bool(frame.get("trimmed"))
+                    )
                     for role, frame in values["frames"].items()
                 },
                 start=_ids(values["start"]),
@@ -81,6 +93,7 @@ class GenerationSettings:
                 context=int(values["context"]),
                 max_new_tokens=int(values["max_new_tokens"]),
                 schema=values.get("schema"),
+                sections=bool(values.get("sections")),
                 beams=int(values.get("beams", 1)),
                 length_penalty=float(values.get("length_penalty", 1.0)),
             )

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from edgedistill.core.errors import BundleError
 
 
@@ -45,6 +47,14 @@ def token_bytes(tokenizer_json: str, num_rows: int) -> list[bytes]:
     return found
 
 
+def begins_with_space(tokenizer_json: str) -> bool:
+    """Whether a tokenizer puts a space before every text, as SentencePiece's do."""
+    if not json.loads(tokenizer_json)["model"].get("byte_fallback"):
+        return False
+    first = Tokenizer.from_str(tokenizer_json).encode("a", add_special_tokens=False).tokens[0]
+    return first.startswith("\u2581")
+
+
 def _sentencepiece(token: str) -> bytes:
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes([int(token[3:5], 16)])
@@ -74,6 +84,7 @@ class TextStream:
         spelled: bytes of each id.
         stop: texts that end the answer and are not part of it.
         on_text: is given each piece as soon as it is certain.
+        drop_space: a space at the very beginning is no part of the text.
     """
 
     def __init__(
@@ -81,7 +92,10 @@ class TextStream:
         spelled: Sequence[bytes],
         stop: Sequence[str] = (),
         on_text: Callable[[str], None] | None = None,
+        *,
+        drop_space: bool = False,
     ) -> None:
+        self._drop_space = drop_space
         self._spelled, self._stop, self._on_text = spelled, stop, on_text
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._told: list[str] = []
@@ -109,6 +123,8 @@ class TextStream:
         self._tell(len(self._held))
 
     def _add(self, text: str) -> bool:
+        if text and self._drop_space:
+            text, self._drop_space = text.removeprefix(" "), False
         self._held += text
         ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if ends:

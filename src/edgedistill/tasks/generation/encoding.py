@@ -135,6 +135,27 @@ class ConversationEncoder:
             )
         return ids
 
+    def end_id(self) -> int:
+        """The special token at which an answer ends.
+
+        Raises:
+            SpecError: there is none.
+        """
+        talk = (Turn("user", "question"), Turn("assistant", "answer"))
+        behind = [piece for piece in self.template.segments(talk) if piece.ends_answer]
+        ids = self.markup_ids(behind[0].text) if behind else []
+        for i in ids:
+            if i in self._control_ids:
+                return i
+        raise _no_end()
+
+    def mark_ids(self) -> tuple[int, ...]:
+        """The special tokens that the template writes around turns."""
+        talk = [Turn("user", "question"), Turn("assistant", "answer")] * 2
+        pieces = [piece for piece in self.template.segments(talk) if piece.is_markup]
+        written = {i for piece in pieces for i in self.markup_ids(piece.text)}
+        return tuple(sorted(written & self._control_ids))
+
     def _up_to_control(self, ids: Sequence[int]) -> list[bool]:
         """The mask of what stands behind an answer: all through the token to stop at."""
         end = next((n for n, i in enumerate(ids) if i in self._control_ids), None)

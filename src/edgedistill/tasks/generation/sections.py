@@ -1,32 +1,10 @@
-"""The sections of an assistant's answer: a hard one shows its draft and its thinking."""
+"""What an assistant writes: a bare response, or its draft and thinking in sections before it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 from edgedistill.core.conversation import Turn
 from edgedistill.core.errors import DataError
-
-_WHOLE = re.compile(
-    r"(?:<draft>(?P<draft>.*?)</draft>\s*)?"
-    r"(?:<thinking>(?P<thinking>.*?)</thinking>\s*)?"
-    r"<response>(?P<response>.*)</response>",
-    re.DOTALL,
-)
-_BEGUN = re.compile(r"\s*<(?:draft|thinking|response)>")
-
-
-@dataclass(frozen=True)
-class Sections:
-    """An answer in its parts; a part that was not written is None.
-
-    `response` is None where the sections were begun and the answer never came.
-    """
-
-    response: str | None
-    draft: str | None = None
-    thinking: str | None = None
+from edgedistill.runtime.generation.sections import Sections, read_sections
 
 
 def assistant_text(turn: Turn) -> str:
@@ -51,12 +29,6 @@ def assistant_text(turn: Turn) -> str:
     return text
 
 
-def read_sections(text: str) -> Sections:
-    """The sections of a generated answer; a text without them is all response."""
-    bare = text.strip()
-    # Without its end there is nothing to find, and a search that fails takes long.
-    if bare.endswith("</response>") and (found := _WHOLE.fullmatch(bare)) is not None:
-        return Sections(found["response"], found["draft"], found["thinking"])
-    if _BEGUN.match(text):
-        return Sections(None)
-    return Sections(text)
+def spoken(turn: Turn) -> str:
+    """What stands in a turn, whoever speaks: an assistant's with its sections."""
+    return assistant_text(turn) if turn.role == "assistant" else turn.content

@@ -53,12 +53,21 @@ def chat_template_of(folder: Path) -> ChatTemplate | None:
         source = _default(settings.get("chat_template"))
     if source is None:
         return None
-    variables = {}
-    for name, value in settings.items():
+    return from_tokenizer(source, variables=special_tokens_of(folder))
+
+
+def special_tokens_of(folder: Path) -> dict[str, str]:
+    """The tokenizer's special tokens by name (`bos_token`, `eos_token` …).
+
+    Raises:
+        ModelError: the settings cannot be read.
+    """
+    named = {}
+    for name, value in _settings(folder).items():
         token = value.get("content") if isinstance(value, dict) else value
         if name.endswith("_token") and isinstance(token, str):
-            variables[name] = token
-    return from_tokenizer(source, variables=variables)
+            named[name] = token
+    return named
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -40,8 +40,14 @@ class LoraConfig(BaseModel):
         return cls(rank=rank, alpha=2.0 * rank)
 
 
-def with_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> PeftModel:
+def with_adapters(
+    model: nn.Module, config: LoraConfig, *, tokens: Sequence[int] = (), seed: int = 0
+) -> PeftModel:
     """Put adapters on `model`, in place: its own weights are frozen, its answers unchanged.
+
+    Args:
+        tokens: ids whose rows in the token table (and in the head) are trained, too. A mark that
+            pretraining never showed can be neither read nor written by adapters alone.
 
     Raises:
         ModelError: a target that the model has not.
@@ -57,6 +63,7 @@ def with_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> Pef
     wanted: Any = PeftLoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,  # type: ignore[arg-type]
         target_modules=list(config.targets), task_type="CAUSAL_LM",
+        trainable_token_indices=_tables(model, tokens),
     )  # fmt: skip
     given: Any = model
     with torch.random.fork_rng(), warnings.catch_warnings():
@@ -65,6 +72,15 @@ def with_adapters(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> Pef
         torch.manual_seed(seed)
         adapted: PeftModel = get_peft_model(given, wanted)
     return adapted
+
+
+def _tables(model: nn.Module, tokens: Sequence[int]) -> dict[str, list[int]] | None:
+    """The tables in which the tokens have rows; a head that is the token table goes with it."""
+    if not tokens:
+        return None
+    causal: Any = model
+    tables = ["embed_tokens"] if causal.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
+    return {table: sorted(set(tokens)) for table in tables}
 
 
 def merge_checked(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, pre_tokenizers
 
 from edgedistill.core.errors import ModelError
 from edgedistill.models.language.tokenizer import SPECIAL, LanguageTokenizer, train_tokenizer
@@ -16,7 +17,9 @@ TOKENIZER = train_tokenizer(TEXTS, 300)
 
 
 def marks(tokenizer: LanguageTokenizer) -> list[int]:
-    return [tokenizer.bos, tokenizer.user, tokenizer.assistant, tokenizer.end, tokenizer.pad]
+    ids = [tokenizer._tokenizer.token_to_id(mark) for mark in SPECIAL]
+    assert [ids[0], *ids[3:]] == [tokenizer.bos, tokenizer.end, tokenizer.pad]
+    return ids
 
 
 @settings(max_examples=200, deadline=None)
@@ -27,6 +30,28 @@ def test_any_text_comes_back_and_holds_no_mark(text: str) -> None:
     assert not set(ids) & set(marks(TOKENIZER))
     assert all(0 <= i < len(TOKENIZER) for i in ids)
     assert TOKENIZER.encode_many([text, "a"]) == [ids, TOKENIZER.encode("a")]
+
+
+BARE = train_tokenizer(TEXTS, 300, bare_words=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_bare_words_have_one_spelling(text: str) -> None:
+    assert BARE.decode(BARE.encode(text)) == text
+    (blank,) = BARE.encode(" ")
+    assert BARE.encode(f"a order b {text}")[1:4] == [blank, *BARE.encode("order"), blank]
+    # What was learned with blanks apart reads the same whether they are cut off or not.
+    parted: Tokenizer = Tokenizer.from_str(BARE._tokenizer.to_str())
+    parted.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [pre_tokenizers.Split(" ", "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    assert parted.encode(text, add_special_tokens=False).ids == BARE.encode(text)
+
+
+def test_words_are_otherwise_spelled_with_their_blank() -> None:
+    assert len(BARE.encode("order")) == 1
+    assert TOKENIZER.encode(" order")[0] != TOKENIZER.encode(" ")[0]
 
 
 @pytest.mark.parametrize("mark", SPECIAL)

@@ -15,8 +15,9 @@ from transformers import LlamaForCausalLM
 
 from edgedistill.core.errors import ModelError
 from edgedistill.models.language.config import LanguageModelConfig
+from edgedistill.models.language.cut import SliceConfig
 from edgedistill.models.language.llama import build, load_model, save_model
-from edgedistill.models.language.slicing import SliceConfig, slice_model
+from edgedistill.models.language.slicing import slice_model
 from edgedistill.models.language.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(["where is my order"], 261)
