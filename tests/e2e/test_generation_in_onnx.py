@@ -36,7 +36,7 @@ def write_task(folder: Path, beams: int) -> Path:
     """The small task with types of weights of ONNX."""
     task = small_generation.write_task(folder)
     text = task.read_text(encoding="utf-8")
-    types = "  weight_types:\n  - f16\n  - q8_0\n"
+    types = "  weight_types:\n  - f16\n  - q8_0\n  - q4_k\n"
     assert types in text
     text = text.replace(types, "  weight_types:\n  - onnx_f32\n  - onnx_int8\n")
     task.write_text(text.replace("output:\n", f"output:\n  beams: {beams}\n"), encoding="utf-8")
@@ -146,7 +146,7 @@ def test_beams_in_llama_cpp_are_refused_before_anything(tmp_path: Path) -> None:
     task = small_generation.write_task(
         tmp_path, output={"purpose": "instructions", "beams": 4, "max_new_tokens": 9}
     )
-    with pytest.raises(SpecError, match=r"llama\.cpp has no beam search.*f16, q8_0"):
+    with pytest.raises(SpecError, match=r"llama\.cpp has no beam search.*f16, q8_0, q4_k"):
         check_task(task)
     spec = load_task(write_task(tmp_path, beams=4))
     assert isinstance(spec, GenerationSpec)

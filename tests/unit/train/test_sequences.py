@@ -70,7 +70,8 @@ def test_loss_and_gradients_are_the_sums_over_examples_alone(
         total.backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None
-            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-5, atol=1e-5)
+            # Sums in another order, in float32.
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-4)
 
 
 @given(
