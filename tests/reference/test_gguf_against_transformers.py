@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import small_llama
 from edgedistill.export.gguf import write_gguf
+from edgedistill.export.gguf_architecture import rotary_factors
 from edgedistill.runtime.generation.llama_cpp import LlamaCppSession
 
 pytest.importorskip("xllamacpp")
@@ -93,9 +96,14 @@ def test_stories_are_told_word_for_word(kind: str, tmp_path: Path) -> None:
         {"num_key_value_heads": 1},
         {"head_dim": 32},
         {"rms_norm_eps": 1e-3, "rope_theta": 100.0},
+        {"rope_parameters": {
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+        }},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_random_model_writes_the_same_tokens(
     changes: dict[str, Any], tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
@@ -118,6 +126,20 @@ def test_a_random_model_writes_the_same_tokens(
         lengths.append(len(expected))
     assert max(lengths) == 100
     session.close()
+
+
+@pytest.mark.parametrize("context", [16, 64, 8192])
+def test_rotary_factors_are_those_of_transformers(context: int) -> None:
+    rope = {
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": context,
+    }  # fmt: skip
+    config = LlamaConfig(hidden_size=128, num_attention_heads=2, rope_parameters=rope)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 500000.0 ** -(np.arange(32) / 32)
+    factors = rotary_factors(config.to_dict())
+    assert factors is not None
+    np.testing.assert_allclose(plain / factors, scaled.numpy(), rtol=1e-5)
 
 
 def test_scores_are_the_log_probabilities_of_the_reference(

@@ -14,7 +14,12 @@ from torch import nn
 
 from edgedistill.core.errors import MissingExtra, ModelError
 from edgedistill.core.files import read_json, storage_errors
-from edgedistill.export.gguf_architecture import head_dim_of, require_llama
+from edgedistill.export.gguf_architecture import (
+    head_dim_of,
+    require_llama,
+    rope_of,
+    rotary_factors,
+)
 from edgedistill.export.gguf_quantise.matrix import BLOCK_TYPES, quantise
 from edgedistill.export.gguf_tokenizer import GgufVocabulary, gguf_vocabulary
 from edgedistill.export.gguf_types import GgufType, gguf_type, type_for_width
@@ -113,7 +118,6 @@ def _add_architecture(
     """The numbers that llama.cpp builds the network from."""
     import gguf
 
-    rope = config.get("rope_parameters") or {}
     heads, head_dim = config["num_attention_heads"], head_dim_of(config)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
@@ -130,7 +134,9 @@ def _add_architecture(
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    writer.add_rope_freq_base(rope_of(config)["rope_theta"])
+    if (factors := rotary_factors(config)) is not None:
+        writer.add_tensor("rope_freqs.weight", factors)
 
 
 def _add_vocabulary(

@@ -186,7 +186,7 @@ def test_llama_cpp_kinds_beyond_the_package_are_named_as_such(
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"attention_bias": True}, "attention_bias"),
         ({"mlp_bias": True}, "mlp_bias"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "rope_type"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type"),
         ({"head_dim": 15}, "head_dim"),
         ({"eos_token_id": [1, 2, 3]}, "two end tokens"),
     ],

@@ -237,6 +237,8 @@ def _wrong_shape(
         for block in range(metadata["llama.block_count"])
         for part, shape in layer.items()
     }
+    if "rope_freqs.weight" in shapes:
+        needed["rope_freqs.weight"] = (head // 2,)
     return next(
         (f"{n} has the shape {shapes.get(n)}" for n, s in needed.items() if shapes.get(n) != s),
         None,
