@@ -11,6 +11,7 @@ import small_llama
 from edgedistill.core.conversation import Turn
 from edgedistill.export.gguf import write_gguf
 from edgedistill.runtime.generation.gguf_header import read_header
+from edgedistill.tasks.generation.chat_template import from_tokenizer
 from edgedistill.tasks.generation.jinja import jinja_of
 from edgedistill.tasks.generation.templates import TEMPLATES
 
@@ -33,6 +34,16 @@ def test_prompts_are_rendered_alike(name: str, turns: tuple[Turn, ...]) -> None:
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     said = found.render(messages=messages, add_generation_prompt=True)
     assert said == template.prompt_text(turns)
+
+
+def test_a_tokenizer_s_own_is_handed_on_with_its_date() -> None:
+    source = "{% for m in messages %}[{{ m['content'] }}]{{ eos_token }}{% endfor %}"
+    plain = from_tokenizer(source, variables={"eos_token": "</s>"})
+    assert jinja_of(plain) == source
+    dated = from_tokenizer("{{ strftime_now('%d') }}" + source, variables={"eos_token": "</s>"})
+    found = ImmutableSandboxedEnvironment().from_string(jinja_of(dated))
+    said = found.render(messages=[{"role": "user", "content": "hi"}], eos_token="</s>")
+    assert said == dated.prompt_text((Turn("user", "hi"),))
 
 
 def test_it_stands_in_the_file(tmp_path: Path) -> None:

@@ -118,13 +118,11 @@ def write_file(
         return write_onnx_language(model, to=path, kind=kind)
     from edgedistill.export.gguf import write_gguf
     from edgedistill.tasks.generation.jinja import jinja_of
-    from edgedistill.tasks.generation.template import TurnTemplate
 
     encoder = ground.teacher.encoder
-    framed = jinja_of(encoder.template) if isinstance(encoder.template, TurnTemplate) else None
     return write_gguf(
         model, encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name,
-        chat_template=framed, importance=importance,
+        chat_template=jinja_of(encoder.template), importance=importance,
     )  # fmt: skip
 
 

@@ -37,6 +37,11 @@ class ChatTemplate:
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)
     special_tokens: tuple[str, ...] = ()
 
+    @property
+    def jinja(self) -> str:
+        """What renders as it does, the date it was trained with included."""
+        return _FIXED_DATE + self.source if "strftime_now" in self.source else self.source
+
     def is_control(self, token: str) -> bool:
         """Whether the template writes this added token."""
         written = token in self.source or token in self.variables.values()
