@@ -129,7 +129,9 @@ class LanguageTraining(Section):
     """Peak learning rate (linear warm-up, cosine decay); left out: 2e-3 from nothing or cut out
     of a teacher, 2e-4 for adapters, 5e-5 for other pretrained weights."""
     batch_tokens: Annotated[int, Field(ge=64)] = 2048
-    """Tokens a step."""
+    """Tokens a batch."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients are averaged for one step, where memory holds no larger one."""
     patience: Annotated[int, Field(ge=1)] = 2
     """Epochs without a lower validation loss before training stops."""
     precision: Literal["bf16", "fp32"] = "fp32"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -72,7 +72,14 @@ def making(
     """
     results = context.store.results
     return report.Making(
-        notes=tuple(notes),
+        notes=(
+            *notes,
+            *(
+                _set_back(name, record["spikes"])
+                for name, _, record in trained
+                if record.get("spikes")
+            ),
+        ),
         seeds=(context.spec.seed,),
         versions=tuple(versions().items()),
         fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
@@ -83,3 +90,13 @@ def making(
             if record["history"]
         ),
     )
+
+
+def _set_back(name: str, spikes: Sequence[Mapping[str, float]]) -> str:
+    """What the guard against loss spikes did to a training."""
+    told = "; ".join(
+        f"epoch {spike['epoch']}, batch {spike['batch']}: loss {spike['loss']:.4g}, then "
+        f"{spike['rate']:.2g} of the planned rate"
+        for spike in spikes
+    )
+    return f"The loss of the {name} jumped and its weights were set back ({told})."

@@ -204,6 +204,7 @@ def run_training(
             num_epochs=training.num_epochs,
             learning_rate=training.learning_rate or learning_rate,
             batch_size=training.batch_tokens,
+            accumulation=training.accumulation,
             patience=training.patience,
             precision=training.precision,
             spike=SpikeGuard(),
