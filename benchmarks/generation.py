@@ -39,6 +39,7 @@ def main() -> int:
     quick, work = arguments.quick, arguments.work
     seeds, tasks = ([0], (SNIPS,)) if quick else (arguments.seeds, TASKS)
     listener = PlainLines(sys.stderr)
+    command = f"{COMMAND} --seeds {' '.join(map(str, seeds))}"
     files = {b.name: [b.write_task(seed, work, quick=quick) for seed in seeds] for b in tasks}
     runs = {
         name: [run_task(file, runs_dir=work, listener=listener) for file in found]
@@ -51,7 +52,7 @@ def main() -> int:
         over: Sequence[int] = seeds[:1],
     ) -> None:  # fmt: skip
         results.append(
-            Result(claim, *values, unit, bar, bool(holds), list(over), COMMAND, machine())
+            Result(claim, *values, unit, bar, bool(holds), list(over), command, machine())
         )
 
     for bench in tasks:
