@@ -122,7 +122,7 @@ ENJA = Bench(
         "hidden_size": 64, "num_layers": 4, "num_heads": 2, "num_kv_heads": 1,
         "intermediate_size": 176,
     },
-    epochs=(5, 6),
+    epochs=(4, 5),
     rates=(3e-3, 5e-3),
     share=0.25,
     kept=0.95,

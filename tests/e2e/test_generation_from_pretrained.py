@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from small_tokenizers import STORIES, needs_stories
 @needs_stories
 def test_stories_learn_to_answer_by_adapters_and_a_cut_student_ships(tmp_path: Path) -> None:
     task = small_pretrained.write_task(
-        tmp_path, str(STORIES), teacher={"adapters": {"rank": 16, "alpha": 32}}
-    )
+        tmp_path, str(STORIES),
+        teacher={"adapters": {"rank": 16, "alpha": 32}, "vocabulary": "used"},
+    )  # fmt: skip
     result = run_task(task, runs_dir=tmp_path / "runs")
     assert result.ships, result.reasons
     report = json.loads((result.folder / "report.json").read_text(encoding="utf-8"))
@@ -31,6 +33,8 @@ def test_stories_learn_to_answer_by_adapters_and_a_cut_student_ships(tmp_path: P
     assert agreements["GGUF f32"] >= 0.995
     # The same file through its own tokenizer and frames: not one token may differ.
     assert agreements["bundle"] == 1.0
+    (told,) = (n for n in report["making"]["notes"] if "vocabulary" in n)
+    assert re.search(r"cut from 512 to (2[6-9]\d|3\d\d) tokens", told)
     generator = load(result.bundle)
     assert isinstance(generator, Generator)
     (found,) = generator.predict(["Lily had a red dog. What did Lily have?"])

@@ -166,6 +166,9 @@ class LanguageTeacher(Section):
     """Tokens of the vocabulary that a new teacher gets, learned from the training rows."""
     shape: LanguageModelShape = LanguageModelShape()
     """Of a new teacher."""
+    vocabulary: Literal["whole", "used"] = "whole"
+    """Of a pretrained teacher, and so of its student. `used`: after its training it keeps the
+    tokens of the training rows alone, and what spells all other texts; the tables shrink."""
     adapters: AdapterSpec | None = None
     """Of a pretrained teacher: adapters are trained; left out: all its weights."""
     training: LanguageTraining = LanguageTraining()
@@ -177,6 +180,8 @@ class LanguageTeacher(Section):
                 raise ValueError("adapters need a pretrained teacher: name its folder as source")
             if not self.training.num_epochs:
                 raise ValueError("training.num_epochs 0 needs a pretrained teacher")
+            if self.vocabulary == "used":
+                raise ValueError("a new teacher's vocabulary is of the task: vocabulary_size")
             return self
         own = {"vocabulary_size", "shape"} & self.model_fields_set
         if own:
@@ -304,6 +309,10 @@ class GenerationSpec(Section):
         if self.teacher.is_new and self.student.source is not None:
             raise ValueError(
                 "student.source needs a pretrained teacher: a new one learns another vocabulary"
+            )
+        if self.student.source is not None and self.teacher.vocabulary == "used":
+            raise ValueError(
+                "student.source brings the whole vocabulary: set teacher.vocabulary to whole"
             )
         return self
 

@@ -17,6 +17,7 @@ from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.text_boundary import FittedBoundary
 from edgedistill.pipeline.generation.measurement import Measured
 from edgedistill.pipeline.generation.serving import prompt_text
+from edgedistill.pipeline.generation.vocabulary import sentence
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.report_basis import (
     false_abstention_interval,
@@ -206,6 +207,9 @@ def _making(made: Made) -> report.Making:
         ("student", metric, made.student.training),
         ("control without distillation", metric, made.control.training),
     ]
-    texts = made.ground.transfer.texts.sentence()
-    notes = () if texts is None else (texts,)
+    told = (
+        sentence(made.ground.teacher.training.get("vocabulary")),
+        made.ground.transfer.texts.sentence(),
+    )
+    notes = [note for note in told if note is not None]
     return making(made.ground.context, trained, notes=notes)
