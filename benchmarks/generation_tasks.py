@@ -63,6 +63,7 @@ class Bench:
             "data": {"files": {s: f"{s}.jsonl" for s in SPLITS}},
             "teacher": {
                 "vocabulary_size": self.vocabulary,
+                "bare_words": self.output["purpose"] == "json",
                 "shape": dict(self.teacher),
                 "training": _training(epochs[0], self.rates[0]),
             },

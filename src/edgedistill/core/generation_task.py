@@ -164,6 +164,9 @@ class LanguageTeacher(Section):
     layout of transformers (relative to the task file), or `hub:OWNER/NAME`."""
     vocabulary_size: Annotated[int, Field(ge=300, le=65_536)] = 4096
     """Tokens of the vocabulary that a new teacher gets, learned from the training rows."""
+    bare_words: bool = False
+    """Of a new teacher: blanks are tokens of their own, so that a word has the same ids wherever it
+    stands. Helps where words of the prompt are copied into the answer; texts take more tokens."""
     shape: LanguageModelShape = LanguageModelShape()
     """Of a new teacher."""
     vocabulary: Literal["whole", "used"] = "whole"
@@ -183,7 +186,7 @@ class LanguageTeacher(Section):
             if self.vocabulary == "used":
                 raise ValueError("a new teacher's vocabulary is of the task: vocabulary_size")
             return self
-        own = {"vocabulary_size", "shape"} & self.model_fields_set
+        own = {"vocabulary_size", "shape", "bare_words"} & self.model_fields_set
         if own:
             raise ValueError(
                 f"{' and '.join(sorted(own, reverse=True))} are a new teacher's; a pretrained one "

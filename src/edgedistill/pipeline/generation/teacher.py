@@ -88,7 +88,6 @@ def prepare_teacher(
     inputs = {
         "data": data.stage.fingerprint,
         "settings": spec.teacher.model_dump(mode="json"),
-        "purpose": spec.output.purpose,
         "template": spec.template,
         "context": context_tokens(spec),
         "seed": spec.seed,
@@ -126,7 +125,7 @@ def _new(
     texts = [spoken(turn) for row in data.rows.train for turn in row.turns]
     tokenizer = train_tokenizer(
         texts, spec.teacher.vocabulary_size, _marks(spec.template),
-        bare_words=spec.output.purpose == "json",
+        bare_words=spec.teacher.bare_words,
     )  # fmt: skip
     tokenizer.save(folder / TOKENIZER)
     model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
