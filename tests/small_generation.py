@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-WORDS = ("bread", "milk", "eggs", "rice", "tea", "olive oil")
+WORDS = ("bread", "milk", "eggs", "rice", "tea", "soap")
 WAYS = ("{n} {w} please", "i want {n} {w}", "send {n} {w} now", "{w} {n}", "can i have {n} {w}")
 SCHEMA = {
     "type": "object",

@@ -102,11 +102,8 @@ def test_run_again_reuses_everything(run: RunResult) -> None:
     assert again.measurements == run.measurements
 
 
-ASKED_TWICE = [ASKED, "send 7 bread now"]
-
-
 def test_answers_meet_the_schema_and_repeat(generator: Generator) -> None:
-    first, second = generator.predict(ASKED_TWICE), generator.predict(ASKED_TWICE)
+    first, second = generator.predict([ASKED, "bread 7"]), generator.predict([ASKED, "bread 7"])
     assert first == second
     for found in first:
         assert not found.abstained, found

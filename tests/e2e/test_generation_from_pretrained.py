@@ -20,21 +20,18 @@ from small_tokenizers import STORIES, needs_stories
 @needs_stories
 def test_stories_learn_to_answer_by_adapters_and_a_cut_student_ships(tmp_path: Path) -> None:
     task = small_pretrained.write_task(
-        tmp_path, str(STORIES),
-        teacher={"adapters": {"rank": 16, "alpha": 32}, "vocabulary": "used"},
-    )  # fmt: skip
+        tmp_path, str(STORIES), teacher={"adapters": {"rank": 16, "alpha": 32}}
+    )
     result = run_task(task, runs_dir=tmp_path / "runs")
     assert result.ships, result.reasons
     report = json.loads((result.folder / "report.json").read_text(encoding="utf-8"))
     scores = {hop["name"]: hop["score"] for hop in report["ledger"]}
     assert scores["teacher"] >= 0.9
-    assert scores["bundle"] >= 0.5
+    assert scores["bundle"] >= 0.8
     agreements = {hop["name"]: hop["agreement"] for hop in report["ledger"]}
     assert agreements["GGUF f32"] >= 0.995
     # The same file through its own tokenizer and frames: not one token may differ.
     assert agreements["bundle"] == 1.0
-    (told,) = (n for n in report["making"]["notes"] if "vocabulary" in n)
-    assert re.search(r"cut from 512 to (2[6-9]\d|3\d\d) tokens", told)
     generator = load(result.bundle)
     assert isinstance(generator, Generator)
     (found,) = generator.predict(["Lily had a red dog. What did Lily have?"])
@@ -46,6 +43,24 @@ def test_stories_learn_to_answer_by_adapters_and_a_cut_student_ships(tmp_path: P
     generator.answer([asked], on_text=pieces.append)
     assert "".join(pieces) == found.text
     assert generator.manifest.provenance["teacher"].startswith(str(STORIES))
+
+
+@pytest.mark.real
+@needs_stories
+def test_the_vocabulary_of_stories_is_cut_to_what_the_task_uses(tmp_path: Path) -> None:
+    task = small_pretrained.write_task(
+        tmp_path, str(STORIES),
+        teacher={"adapters": {"rank": 16, "alpha": 32}, "vocabulary": "used"},
+    )  # fmt: skip
+    result = run_task(task, runs_dir=tmp_path / "runs")
+    report = json.loads((result.folder / "report.json").read_text(encoding="utf-8"))
+    (told,) = (n for n in report["making"]["notes"] if "vocabulary" in n)
+    assert re.search(r"cut from 512 to (2[6-9]\d|3\d\d) tokens", told)
+    ledger = {hop["name"]: hop for hop in report["ledger"]}
+    assert ledger["teacher"]["score"] >= 0.9
+    assert ledger["bundle"]["score"] >= 0.5
+    assert ledger["GGUF f32"]["agreement"] >= 0.995
+    assert ledger["bundle"]["agreement"] == 1.0
 
 
 def test_thinking_is_learned_and_only_the_response_is_given_out(tmp_path: Path) -> None:

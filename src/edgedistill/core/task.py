@@ -150,7 +150,7 @@ class TeacherSpec(Section):
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Texts a step."""
     patience: Annotated[int, Field(ge=1)] = 2
-    """Epochs without a better validation accuracy before training stops."""
+    """Epochs without a lower validation loss before training stops."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each label that is spread over all labels in fine-tuning."""
     train_embeddings: bool = True

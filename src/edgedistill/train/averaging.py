@@ -34,7 +34,7 @@ class WeightAverage:
         self.num_steps += 1
         if self.power is None or not self._average:
             return
-        share = min(1.0, (self.power + 1.0) / (self.num_steps + self.power))
+        share = (self.power + 1.0) / (self.num_steps + self.power)
         weights = [p.detach() for p in self._trained.values()]
         with torch.no_grad():
             torch._foreach_lerp_(list(self._average.values()), weights, share)

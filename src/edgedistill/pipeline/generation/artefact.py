@@ -21,9 +21,11 @@ from edgedistill.pipeline.store import StageResult
 ROOMS = ("export", "models/language", "runtime", "evaluate", "pipeline/generation")
 #: Validation prompts that every type is asked.
 NUM_ASKED = 200
-#: What a type may cost of the score of full precision. How many tokens it changes is told, not
-#: judged: where two wordings are as good, a rounding tips one into the other.
+#: What a type may cost of the score of full precision …
 MOST_LOST_SCORE = 0.005
+#: … and the least share of tokens it leaves as they were: a score of 200 answers alone lets a
+#: type pass that answers a third of them otherwise, some better, some worse.
+LEAST_AGREEMENT = 0.95
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,7 @@ class Variant:
     """One type of weights, measured on validation.
 
     `agreement`: share of tokens equal to those of the widest type, under greedy decoding.
-    `new_ms`: milliseconds a new token, median. `fallbacks`: formats that stand in for the type
-    where its blocks do not divide a matrix, in words.
+    `fallbacks`: formats that stand in for the type where its blocks do not divide a matrix.
     """
 
     kind: str
@@ -177,6 +178,8 @@ def choose(variants: Sequence[Variant], required: Any) -> list[Variant]:
     def fault(v: Variant) -> str:
         if v.score < full.score - MOST_LOST_SCORE:
             return f"costs quality: score {full.score:.4f} → {v.score:.4f}"
+        if v.agreement < LEAST_AGREEMENT:
+            return f"changes {1 - v.agreement:.1%} of the tokens"
         if required.latency_p95_ms is not None and v.p95_ms > required.latency_p95_ms:
             return f"p95 {v.p95_ms:.1f} ms is over the latency asked for"
         return ""

@@ -12,6 +12,7 @@ import numpy as np
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
 from edgedistill.pipeline.generation.artefact import (
+    LEAST_AGREEMENT,
     Artefact,
     format_name,
     full_precision,
@@ -27,9 +28,10 @@ from edgedistill.tasks.generation.sections import spoken
 
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
-#: Least share of tokens equal to the hop before, for what should change nothing.
-LEAST_AGREEMENT = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
-#: The perplexity of the right answers may rise by this share where weights are rounded.
+#: Least share of tokens equal to the hop before for types that should change nothing; those that
+#: round may change as many as the search allows …
+SAME = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
+#: … and raise the perplexity of the right answers by this share.
 MOST_PERPLEXITY = 0.03
 
 
@@ -47,8 +49,8 @@ class _Station:
     """What a hop answers, and what it holds likely in place of each token of the right answers.
 
     `against`: the station before it on the way; None for the first. `bar`: least share of tokens
-    equal to it. `is_rounded`: it ships in coarser weights, and has a bar of perplexity instead.
-    `own`: what it holds likely is measured on it, not taken over from the station before.
+    equal to it; with one, the perplexity has its bar too. `own`: what it holds likely is measured
+    on it, not taken over from the station before.
     """
 
     name: str
@@ -56,7 +58,6 @@ class _Station:
     likeliest: Likeliest
     against: _Station | None = None
     bar: float | None = None
-    is_rounded: bool = False
     note: str = ""
     own: bool = True
 
@@ -115,10 +116,8 @@ def keep_ledger(
     kind = artefact.chosen.kind
     shipped = full[full_precision(kind)]
     if kind not in full:
-        bar = LEAST_AGREEMENT.get(kind)
-        shipped = _in_runtime(
-            golden, kind, artefact.file(), shipped, bar=bar, is_rounded=bar is None
-        )
+        bar = SAME.get(kind, LEAST_AGREEMENT)
+        shipped = _in_runtime(golden, kind, artefact.file(), shipped, bar=bar)
         stations.append(shipped)
     stations += _through_bundle(golden, artefact.file(), shipped, generator)
     return [_hop(golden, station, stations[0]) for station in stations]
@@ -132,8 +131,7 @@ def _in_full_precision(
     for kind in dict.fromkeys(full_precision(v.kind) for v in artefact.variants):
         file = folder / f"full{suffix(kind)}"
         write_file(golden.ground, model, file, kind)
-        bar = LEAST_AGREEMENT[kind]
-        found[kind] = _in_runtime(golden, kind, file, student, bar=bar)
+        found[kind] = _in_runtime(golden, kind, file, student, bar=SAME[kind])
         file.unlink()
     return found
 
@@ -154,7 +152,7 @@ def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
     wrong = ""
     if station.bar is not None and agreement is not None and agreement < station.bar:
         wrong = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
-    elif station.is_rounded and more is not None:
+    elif station.bar is not None and more is not None:
         most = MOST_PERPLEXITY * (perplexity - more)
         if more > most:
             wrong = f"perplexity rises by {more:.4f}, {most:.4f} is allowed"
@@ -201,7 +199,6 @@ def _in_runtime(
     against: _Station,
     *,
     bar: float | None = None,
-    is_rounded: bool = False,
     note: str = "",
 ) -> _Station:
     ground = golden.ground
@@ -211,7 +208,7 @@ def _in_runtime(
     if bar is None:
         note = f"declined: {note}; " if note else ""
         note += f"compared with {against.name}"
-    return _Station(format_name(kind), answers, found, against, bar, is_rounded, note)
+    return _Station(format_name(kind), answers, found, against, bar, note)
 
 
 def _through_bundle(

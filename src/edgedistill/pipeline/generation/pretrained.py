@@ -31,6 +31,7 @@ from edgedistill.pipeline.generation.teacher import (
     run_training,
     sequences,
 )
+from edgedistill.pipeline.generation.vocabulary import in_use
 from edgedistill.tasks.generation.encoding import ConversationEncoder
 from edgedistill.tasks.generation.frames import frames_of, require_frames
 
@@ -100,8 +101,21 @@ def fine_tuned(
     """The pretrained teacher after its training, and the record of it; its tokenizer in `folder`.
 
     Raises:
-        ModelError: the weights cannot be read, or merging the adapters changed the answers.
+        ModelError: the weights cannot be read, merging the adapters changed the answers, or the
+            vocabulary cannot be cut to what the task uses.
     """
+    model, record = _trained(context, data, base, folder)
+    if context.spec.teacher.vocabulary == "used":
+        model, record["vocabulary"] = in_use(context.spec, data, model, folder)
+    return model, record
+
+
+def _trained(
+    context: Context[GenerationSpec],
+    data: PreparedConversations,
+    base: PretrainedLlama,
+    folder: Path,
+) -> tuple[Any, dict[str, Any]]:
     from edgedistill.models.language.llama import load_model
     from edgedistill.models.language.tokenizer import LanguageTokenizer
     from edgedistill.train.tune.next_token import NextToken, mean_loss

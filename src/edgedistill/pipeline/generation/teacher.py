@@ -97,14 +97,11 @@ def prepare_teacher(
     def compute(folder: Path) -> None:
         from edgedistill.models.language.llama import save_model
         from edgedistill.pipeline.generation.pretrained import fine_tuned
-        from edgedistill.pipeline.generation.vocabulary import in_use
 
         if base is None:
             model, record = _new(context, data, folder)
         else:
             model, record = fine_tuned(context, data, base, folder)
-        if spec.teacher.vocabulary == "used":
-            model, record["vocabulary"] = in_use(spec, data, model, folder)
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         write_json(folder / TRAINING, record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,27 @@ class Ground:
     data: PreparedData
     teacher: Teacher
     transfer: TransferSet
+
+    @cached_property
+    def material(self) -> Any:
+        """What students are built from; students copy what they take of it."""
+        from edgedistill.models.students.family import Material
+        from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
+
+        dataset, encoder = self.data.dataset, self.teacher.encoder
+        model = self.teacher.load(dataset)
+        table = model.encoder.get_input_embeddings().weight
+        used = used_tokens([self.transfer.real_ids], vocabulary_size=len(table))
+        return Material(
+            teacher=model,
+            kept=keep_tokens(table, used.tolist(), encoder.special_ids),
+            train=encoder.encode(dataset.texts("train")),
+            targets=dataset.targets("train"),
+            num_labels=len(dataset.labels),
+            max_tokens=self.context.spec.input.max_tokens,
+            pad_id=encoder.pad_id,
+            seed=self.context.spec.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,28 +117,11 @@ def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
     import torch
 
     from edgedistill.models.families import FAMILIES
-    from edgedistill.models.students.family import Material
-    from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
 
-    spec, data, transfer = ground.context.spec, ground.data, ground.transfer
     family = FAMILIES.load(candidate.family)
     config = family.config(**candidate.options)
-    torch.manual_seed(spec.seed)
-    model = ground.teacher.load(data.dataset)
-    encoder = ground.teacher.encoder
-    train = encoder.encode(data.dataset.texts("train"))
-    table = model.encoder.get_input_embeddings().weight
-    used = used_tokens([transfer.real_ids], vocabulary_size=len(table))
-    material = Material(
-        teacher=model,
-        kept=keep_tokens(table, used.tolist(), encoder.special_ids),
-        train=train,
-        targets=data.dataset.targets("train"),
-        num_labels=len(data.dataset.labels),
-        max_tokens=spec.input.max_tokens,
-        pad_id=encoder.pad_id,
-        seed=spec.seed,
-    )
+    material = ground.material
+    torch.manual_seed(ground.context.spec.seed)
     return family.build(material, config), family.recipe
 
 

@@ -45,7 +45,7 @@ class Teacher:
 
 
 def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
-    """Fine-tune on the training split, stop early on validation."""
+    """Fine-tune on the training split; the validation loss chooses the epoch."""
     spec = context.spec
     source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
     digest = sha256_of(source / WEIGHTS)
@@ -92,7 +92,7 @@ def _fine_tune(
         model,
         Supervised(label_smoothing=spec.teacher.label_smoothing),
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
-        score=validation_accuracy(dataset, encoder),
+        score=_likelihood(dataset, encoder, spec.teacher.label_smoothing),
         config=LoopConfig(
             num_epochs=spec.teacher.num_epochs,
             learning_rate=spec.teacher.learning_rate,
@@ -109,6 +109,27 @@ def _fine_tune(
     save_classifier(model, folder / CLASSIFIER, dataset.labels)
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
+
+
+def _likelihood(dataset: Dataset, encoder: TextEncoder, smoothing: float) -> Any:
+    """A function that scores a model: minus the loss it is trained with, on the validation split.
+
+    The epoch that is kept is chosen by it: a few thousand texts count accuracy so coarsely that an
+    early epoch may win by luck, whereas the loss uses every probability.
+    """
+    import torch
+
+    from edgedistill.models.inference import model_outputs
+    from edgedistill.train.tune.supervised import labelled_cross_entropy
+
+    texts = encoder.encode(dataset.texts("validation"))
+    targets = torch.from_numpy(dataset.targets("validation"))
+
+    def score(model: Any) -> float:
+        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
+        return -float(labelled_cross_entropy(torch.from_numpy(logits), targets, smoothing))
+
+    return score
 
 
 def _use_as_it_is(dataset: Dataset, encoder: TextEncoder, source: Path) -> dict[str, Any]:
