@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill.runtime.guard.packing import rounded
 from edgedistill.runtime.guard.trained import STATISTICS, statistics
 
 Floats = NDArray[np.float64]
@@ -57,7 +58,26 @@ def shrunk_covariance(centred: np.ndarray) -> Floats:
 def fit_feature_distance(
     features: np.ndarray, targets: np.ndarray, rank: int | None = None
 ) -> Arrays:
-    """`whitening` and `whitened_means` of the runtime's `FeatureDistance`, float32.
+    """`whitening` and `whitened_means` of the runtime's `FeatureDistance`, rounded to eight bits.
+
+    Rounded here, so that what is fitted and measured on top is what ships.
+
+    Args:
+        features: float [n, dim] of in-bounds rows; targets: int [n].
+        rank: directions to keep (see `class_whitening`).
+
+    Raises:
+        ValueError: features that do not vary within the classes.
+    """
+    exact, means = class_whitening(features, targets, rank)
+    whitening = rounded(exact)
+    return {"whitening": whitening, "whitened_means": rounded(means @ whitening)}
+
+
+def class_whitening(
+    features: np.ndarray, targets: np.ndarray, rank: int | None = None
+) -> tuple[Floats, Floats]:
+    """Directions in which the classes have unit covariance, and the class means.
 
     Args:
         features: float [n, dim] of in-bounds rows; targets: int [n].
@@ -65,26 +85,26 @@ def fit_feature_distance(
             most (linear discriminant analysis, Fisher 1936): fewer bytes and less time for the
             distance outside them. None: all.
 
+    Returns:
+        float64 [dim, rank] and [classes, dim].
+
     Raises:
         ValueError: features that do not vary within the classes.
     """
     x = np.asarray(features, dtype=np.float64)
     classes, index, num_rows = np.unique(targets, return_inverse=True, return_counts=True)
-    means = np.zeros((len(classes), x.shape[1]))
+    means: Floats = np.zeros((len(classes), x.shape[1]))
     np.add.at(means, index, x)
     means /= num_rows[:, None]
     variances, directions = np.linalg.eigh(shrunk_covariance(x - means[index]))
     if not variances[-1] > 0:
         raise ValueError("the features do not vary within the classes")
     # Shrinkage keeps every variance positive but for rounding.
-    whitening = directions / np.sqrt(np.maximum(variances, variances[-1] * 1e-10))
+    whitening: Floats = directions / np.sqrt(np.maximum(variances, variances[-1] * 1e-10))
     if rank is not None and rank < x.shape[1]:
         spread = (means - means.mean(axis=0)) @ whitening
         whitening = whitening @ np.linalg.svd(spread, full_matrices=False)[2][:rank].T
-    return {
-        "whitening": whitening.astype(np.float32),
-        "whitened_means": (means @ whitening).astype(np.float32),
-    }
+    return whitening, means
 
 
 def fit_trained(

@@ -32,7 +32,7 @@ from edgedistill.evaluate.guard_arrays import (
     fit_feature_distance,
     fit_trained,
 )
-from edgedistill.evaluate.metrics import auroc, auroc_standard_error
+from edgedistill.evaluate.metrics import Placements, placements
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.guard.catalogue import SCORES
 
@@ -108,20 +108,24 @@ def fit_guard(
     false_abstention_rate: float,
     *,
     kinds: Sequence[str] = tuple(SCORES),
+    most_bytes: int | None = None,
     seed: int = 0,
 ) -> FittedGuard:
     """Fit every score of the runtime's catalogue, choose one, calibrate it.
 
     Chosen is the smallest score (bytes in the bundle, then AUROC) among those within one
-    standard error (at least `LEAST_MARGIN`) of the best AUROC (Breiman et al. 1984, section
-    3.4.3): on a hundred out-of-bounds texts, a fitted score would otherwise win by luck. Without
-    out-of-bounds examples nothing can be compared: the energy is taken, which beat maximum
-    probability wherever both were measured (Liu et al. 2020, arXiv 2010.03759).
+    standard error of the best AUROC (Breiman et al. 1984, section 3.4.3), or `LEAST_MARGIN`: on a
+    hundred out-of-bounds texts, a fitted score would otherwise win by luck. The error is that of
+    the difference, on the same rows: two scores rank the same easy texts alike, and what they
+    share says nothing about which is better. Without out-of-bounds examples nothing can be
+    compared: the energy is taken, which beat maximum probability wherever both were measured
+    (Liu et al. 2020, arXiv 2010.03759).
 
     Args:
         rows: outputs of the model that ships.
         false_abstention_rate: share of in-bounds inputs that may be refused, in (0, 1).
         kinds: names in the catalogue to consider.
+        most_bytes: scores whose arrays take more are left out.
         seed: of the folds.
     """
     if not rows.out_of_bounds():
@@ -130,23 +134,36 @@ def fit_guard(
         )
         only = ScoreFit("energy", None, None, 0, chosen=True, note="nothing to compare it on")
         return FittedGuard(guard, conformal, (only,), "energy: no out-of-bounds examples given")
-    fits, arrays = [], []
-    for kind in kinds:
-        for rank in _ranks(kind, rows.train.features.shape[1]):
-            fit, fitted = _fit_candidate(kind, rank, rows, seed)
-            fits.append(fit)
-            arrays.append(fitted)
-    margin = _margin(fits, len(rows.validation), len(rows.out_of_bounds()[-1]))
-    best = _choose(fits, margin)
-    fits[best] = replace(fits[best], chosen=True)
+    tried = [
+        _fit_candidate(kind, rank, rows, most_bytes, seed)
+        for kind in kinds
+        for rank in _ranks(kind, rows.train.features.shape[1])
+    ]
+    best, chosen = _choose(tried)
+    fits = tuple(replace(one.fit, chosen=one is chosen) for one in tried)
     guard, conformal = calibrate_guard(
-        fits[best].kind,
-        arrays[best],
+        chosen.fit.kind,
+        chosen.arrays,
         rows.validation,
         rows.validation_targets,
         false_abstention_rate,
     )
-    return FittedGuard(guard, conformal, tuple(fits), _why(fits, best, margin))
+    return FittedGuard(guard, conformal, fits, _why(chosen, best))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate with its arrays; `measured` is None where it cannot be chosen."""
+
+    fit: ScoreFit
+    arrays: Arrays
+    measured: Placements | None = None
+
+    def margin(self, best: Placements) -> float:
+        """How far below the best AUROC it may lie and still count as equal."""
+        if self.measured is None:
+            return 0.0
+        return max(LEAST_MARGIN, self.measured.difference_error(best))
 
 
 def calibrate_guard(
@@ -196,63 +213,74 @@ def _fit_arrays(
 
 
 def _fit_candidate(
-    kind: str, rank: int | None, rows: GuardRows, seed: int
-) -> tuple[ScoreFit, Arrays]:
+    kind: str, rank: int | None, rows: GuardRows, most_bytes: int | None, seed: int
+) -> _Tried:
     """Fit on the fitting rows, measure on the choosing rows."""
     score = SCORES.load(kind).score
     inside, outside = rows.validation, rows.out_of_bounds()
     try:
         arrays = _fit_arrays(kind, rank, rows, outside[0], seed)
         if len(outside) == 1 and "weights" in arrays:
-            measured = _cross_fitted_auroc(kind, rank, rows, seed)
+            measured = _cross_fitted(kind, rank, rows, seed)
         else:
-            measured = auroc(
+            measured = placements(
                 score(inside.logits, inside.features, arrays),
                 score(outside[-1].logits, outside[-1].features, arrays),
             )
     except ValueError as error:
-        return ScoreFit(kind, rank, None, 0, note=str(error)), {}
-    return ScoreFit(kind, rank, measured, _array_bytes(kind, arrays)), arrays
+        return _Tried(ScoreFit(kind, rank, None, 0, note=str(error)), {})
+    num_bytes = _array_bytes(kind, arrays)
+    if most_bytes is not None and num_bytes > most_bytes:
+        note = f"its {num_bytes:,} bytes are over the size asked for"
+        return _Tried(ScoreFit(kind, rank, None, num_bytes, note=note), {})
+    return _Tried(ScoreFit(kind, rank, measured.area, num_bytes), arrays, measured)
 
 
-def _cross_fitted_auroc(kind: str, rank: int | None, rows: GuardRows, seed: int) -> float:
-    """Mean AUROC of the folds of the only out-of-bounds set, each scored by a fit without it."""
+def _cross_fitted(kind: str, rank: int | None, rows: GuardRows, seed: int) -> Placements:
+    """Each fold of the only out-of-bounds set is scored by a fit without it.
+
+    An in-bounds row stands, on average over the folds, among the rows of each.
+    """
     outside = rows.out_of_bounds()[0]
     if len(outside) < 2 * _NUM_FOLDS:
         raise ValueError(f"{len(outside)} out-of-bounds rows are too few to fit and to choose on")
     folds = np.random.default_rng(seed).permutation(len(outside)) % _NUM_FOLDS
-    score, found = SCORES.load(kind).score, []
+    score = SCORES.load(kind).score
+    negatives, positives = np.zeros(len(rows.validation)), np.zeros(len(outside))
     for fold in range(_NUM_FOLDS):
-        arrays = _fit_arrays(kind, rank, rows, outside.take(folds != fold), seed)
-        held_out = outside.take(folds == fold)
-        inside = score(rows.validation.logits, rows.validation.features, arrays)
-        found.append(auroc(inside, score(held_out.logits, held_out.features, arrays)))
-    return float(np.average(found, weights=np.bincount(folds)))
+        is_held_out = folds == fold
+        arrays = _fit_arrays(kind, rank, rows, outside.take(~is_held_out), seed)
+        held_out = outside.take(is_held_out)
+        found = placements(
+            score(rows.validation.logits, rows.validation.features, arrays),
+            score(held_out.logits, held_out.features, arrays),
+        )
+        positives[is_held_out] = found.positives
+        negatives += found.negatives * is_held_out.mean()
+    return Placements(negatives, positives)
 
 
-def _margin(fits: Sequence[ScoreFit], num_inside: int, num_outside: int) -> float:
-    """How far below the best AUROC a score may lie and still count as equal."""
-    measured = [fit.auroc for fit in fits if fit.auroc is not None]
+def _choose(tried: Sequence[_Tried]) -> tuple[_Tried, _Tried]:
+    """The best AUROC, and the smallest score whose AUROC is within its margin of the best."""
+    measured = [(one, one.measured) for one in tried if one.measured is not None]
     if not measured:
         raise ValueError("no score could be measured")
-    return max(LEAST_MARGIN, auroc_standard_error(max(measured), num_inside, num_outside))
+    best, top = max(measured, key=lambda pair: pair[1].area)
+    close = [
+        (one.fit.array_bytes, -found.area, index)
+        for index, (one, found) in enumerate(measured)
+        if found.area >= top.area - one.margin(top)
+    ]
+    return best, measured[min(close)[2]][0]
 
 
-def _choose(fits: Sequence[ScoreFit], margin: float) -> int:
-    """Index of the smallest score whose AUROC is within the margin of the best."""
-    measured = [(i, fit.auroc) for i, fit in enumerate(fits) if fit.auroc is not None]
-    best = max(value for _, value in measured)
-    close = [(fits[i].array_bytes, -value, i) for i, value in measured if value >= best - margin]
-    return min(close)[2]
-
-
-def _why(fits: Sequence[ScoreFit], chosen: int, margin: float) -> str:
-    best = max((fit for fit in fits if fit.auroc is not None), key=lambda fit: fit.auroc or 0.0)
-    fit = fits[chosen]
+def _why(chosen: _Tried, best: _Tried) -> str:
+    fit = chosen.fit
     text = f"{fit.kind}: AUROC {fit.auroc:.4f} on out-of-bounds validation rows"
-    if fit.auroc == best.auroc:
+    if fit.auroc == best.fit.auroc or best.measured is None:
         return f"{text}, the best"
-    near = f"within {margin:.4f} of the best ({best.kind}, {best.auroc:.4f})"
+    margin = chosen.margin(best.measured)
+    near = f"within {margin:.4f} of the best ({best.fit.kind}, {best.fit.auroc:.4f})"
     return f"{text}, {near} and smaller"
 
 

@@ -157,25 +157,50 @@ def _scored(negatives: ArrayLike, positives: ArrayLike) -> tuple[Floats, Floats]
     return low, high
 
 
+@dataclass(frozen=True)
+class Placements:
+    """Where each row of two groups stands in the other (DeLong et al. 1988, Biometrics 44).
+
+    `negatives`: share of the positives that score above each negative, float64 [n]. `positives`:
+    share of the negatives that score below each positive, float64 [m]. Ties count a half. The
+    mean of either is the AUROC.
+    """
+
+    negatives: Floats
+    positives: Floats
+
+    @property
+    def area(self) -> float:
+        """Chance that a random positive scores above a random negative."""
+        return float(np.mean(self.positives))
+
+    def difference_error(self, other: Placements) -> float:
+        """Standard error of the difference of two AUROCs that were measured on the same rows."""
+        pairs = ((self.negatives, other.negatives), (self.positives, other.positives))
+        return float(np.sqrt(sum(np.var(a - b, ddof=1) / len(a) for a, b in pairs)))
+
+
+def placements(negatives: ArrayLike, positives: ArrayLike) -> Placements:
+    """Placements of the scores of two groups (in bounds, out of bounds), float [n] and [m]."""
+    low, high = _scored(negatives, positives)
+    return Placements(1.0 - _share_below(high, low), _share_below(low, high))
+
+
+def _share_below(group: Floats, values: Floats) -> Floats:
+    """Share of the group below each value, ties counting a half."""
+    ordered = np.sort(group)
+    below = np.searchsorted(ordered, values, side="left")
+    not_above = np.searchsorted(ordered, values, side="right")
+    return np.asarray((below + not_above) / (2 * len(ordered)))
+
+
 def auroc(negatives: ArrayLike, positives: ArrayLike) -> float:
     """Chance that a random positive scores above a random negative, ties counting a half.
 
     Takes the scores of the two groups (in bounds, out of bounds), float [n] and [m]. This is the
     Mann-Whitney statistic over n·m, by average ranks (Hanley & McNeil 1982).
     """
-    low, high = _scored(negatives, positives)
-    ordered = np.sort(low)
-    below = np.searchsorted(ordered, high, side="left")
-    not_above = np.searchsorted(ordered, high, side="right")
-    return float(np.mean((below + not_above) / 2) / len(low))
-
-
-def auroc_standard_error(area: float, num_negatives: int, num_positives: int) -> float:
-    """Standard error of an AUROC (Hanley & McNeil 1982, equation 1), for exponential scores."""
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area)
-    spread += (num_positives - 1) * (q1 - area**2) + (num_negatives - 1) * (q2 - area**2)
-    return float(np.sqrt(max(spread, 0.0) / (num_negatives * num_positives)))
+    return placements(negatives, positives).area
 
 
 def roc_curve(negatives: ArrayLike, positives: ArrayLike) -> tuple[Floats, Floats]:

@@ -57,7 +57,9 @@ def calibrated_guard(ground: Ground, artefact: Artefact) -> FittedGuard:
         **outside,
     )
     rate, seed = context.spec.boundary.false_abstention_rate, context.spec.seed
-    fitted = fit_guard(given, rate, seed=seed)
+    size_mb = context.spec.requirements.size_mb
+    room = None if size_mb is None else max(0, int(size_mb * 1e6) - artefact.chosen.size_bytes)
+    fitted = fit_guard(given, rate, most_bytes=room, seed=seed)
     cost_ms = _cost_ms(fitted, given.validation)
     limit = context.spec.requirements.latency_p95_ms
     if limit is None or artefact.chosen.p95_ms + cost_ms <= limit:

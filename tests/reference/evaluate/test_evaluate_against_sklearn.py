@@ -6,10 +6,10 @@ from sklearn import metrics as reference
 
 from edgedistill.evaluate.metrics import (
     auroc,
-    auroc_standard_error,
     class_scores,
     confusion,
     macro_f1,
+    placements,
     roc_curve,
 )
 
@@ -45,8 +45,29 @@ def test_auroc_and_curve(decimals: int) -> None:
     np.testing.assert_allclose(roc_curve(low, high), expected[:2], atol=1e-12)
 
 
-def test_auroc_standard_error_is_that_of_resampled_exponential_scores() -> None:
+def test_placements_are_shares_of_pairs() -> None:
+    rng = np.random.default_rng(3)
+    low, high = rng.integers(0, 9, 40).astype(float), rng.integers(3, 12, 25).astype(float)
+    pairs = (low[:, None] < high) + 0.5 * (low[:, None] == high)
+    found = placements(low, high)
+    np.testing.assert_allclose(found.negatives, pairs.mean(axis=1), atol=1e-12)
+    np.testing.assert_allclose(found.positives, pairs.mean(axis=0), atol=1e-12)
+    assert found.area == pytest.approx(pairs.mean(), abs=1e-12)
+
+
+def test_error_of_a_difference_is_that_of_new_rows() -> None:
+    """Two scores that share most of their noise: 2,000 fresh samples tell the true spread."""
     rng = np.random.default_rng(0)
-    areas = [auroc(rng.exponential(size=300), rng.exponential(3.0, size=80)) for _ in range(2000)]
-    expected = auroc_standard_error(float(np.mean(areas)), 300, 80)
-    assert expected == pytest.approx(np.std(areas), rel=0.06)
+
+    def scores(num: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+        shared = rng.normal(shift, 1.0, num)
+        return shared + rng.normal(0, 0.3, num), shared + rng.normal(0, 0.5, num)
+
+    differences, errors = [], []
+    for _ in range(2000):
+        (low_a, low_b), (high_a, high_b) = scores(300, 0.0), scores(80, 1.5)
+        a, b = placements(low_a, high_a), placements(low_b, high_b)
+        differences.append(a.area - b.area)
+        errors.append(a.difference_error(b))
+    assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.06)
+    assert a.difference_error(a) == 0.0

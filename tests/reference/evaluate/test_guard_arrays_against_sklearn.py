@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 
 from edgedistill.evaluate.guard_arrays import (
+    class_whitening,
     fit_feature_distance,
     fit_logistic,
     shrunk_covariance,
@@ -29,9 +31,15 @@ def test_distance_is_the_mahalanobis_distance_to_the_nearest_mean() -> None:
     means = np.stack([features[targets == c].mean(axis=0) for c in range(3)])
     model = LedoitWolf(assume_centered=True).fit(features - means[targets])
     expected = np.min([np.sqrt(model.mahalanobis(fresh - mean)) for mean in means], axis=0)
-    arrays = fit_feature_distance(features, targets)
-    found = FeatureDistance.score(np.zeros((50, 3)), fresh, arrays)
+    whitening, centres = class_whitening(features, targets)
+    exact = {"whitening": whitening, "whitened_means": centres @ whitening}
+    logits = np.zeros((50, 3))
+    found = FeatureDistance.score(logits, fresh, exact)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+    # Eight bits of few entries; rows rank as before.
+    near = FeatureDistance.score(logits, fresh, fit_feature_distance(features, targets))
+    np.testing.assert_allclose(near, expected, rtol=0.06)
+    assert spearmanr(near, expected).statistic > 0.995
 
 
 def test_logistic() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.guard.catalogue import SCORES
 from edgedistill.runtime.guard.logsumexp import log_sum_below_peak
+from edgedistill.runtime.guard.packing import packed, unpacked
 
 _sum = np.add.reduce
 
@@ -90,8 +91,8 @@ class Guard:
         files = {"guard.json": (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode()}
         if self.arrays:
             stream = io.BytesIO()
-            named: dict[str, Any] = {name: self.arrays[name] for name in sorted(self.arrays)}
-            np.savez(stream, **named)
+            stored: dict[str, Any] = packed(self.arrays)
+            np.savez(stream, **dict(sorted(stored.items())))
             files["guard.npz"] = stream.getvalue()
         return files
 
@@ -113,7 +114,7 @@ def _read_arrays(packed: bytes | None) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return unpacked({name: archive[name] for name in archive.files})
     except Exception as error:  # a foreign file fails in many ways inside numpy and zipfile
         raise BundleError(
             f"the arrays cannot be read: {error}", where="guard.npz", fix="make the bundle again"
