@@ -30,9 +30,9 @@ def is_legal(tags: Tags, begins_word: np.ndarray, whole_words: bool) -> bool:
         before = names[place - 1] if place else "O"
         if name[0] == "I" and before[1:] != name[1:]:
             return False
-        if whole_words and place and not begins_word[place]:
-            if name[0] == "B" or (name == "O") != (before == "O"):
-                return False
+        is_inner = whole_words and place and not begins_word[place]
+        if is_inner and (name[0] == "B" or (name == "O") != (before == "O")):
+            return False
     return True
 
 

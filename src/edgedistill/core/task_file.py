@@ -11,18 +11,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgedistill.core.errors import EdgeDistillError, SpecError
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 
 #: The form of a task file by its kind; a file that names none is a classification.
-FORMS: dict[str, type[TaskSpec] | type[GenerationSpec]] = {
+FORMS: dict[str, type[TaskSpec] | type[GenerationSpec] | type[ExtractionSpec]] = {
     "classification": TaskSpec,
+    "extraction": ExtractionSpec,
     "generation": GenerationSpec,
 }
 Key = tuple[str | int, ...]
 
 
-def load_task(path: Path) -> TaskSpec | GenerationSpec:
+def load_task(path: Path) -> TaskSpec | GenerationSpec | ExtractionSpec:
     """The validated task of a YAML file.
 
     Raises:
@@ -145,6 +147,8 @@ def _suggestion(key: Sequence[str | int], form: type[BaseModel]) -> str:
     """The known keys beside an unknown one, the nearest first."""
     section: Any = form
     for part in key[:-1]:
+        if isinstance(part, int):  # an item of a list of sections
+            continue
         annotation = section.model_fields[part].annotation if part in section.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         section = next(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
@@ -42,7 +43,9 @@ class Forecast:
         return {**asdict(self), "total_s": self.total_s}
 
 
-def forecast(spec: TaskSpec, config: Path, num_rows: int, tokens_a_text: float) -> Forecast:
+def forecast(
+    spec: TaskSpec | ExtractionSpec, config: Path, num_rows: int, tokens_a_text: float
+) -> Forecast:
     """Forecast of a run on this machine.
 
     Args:

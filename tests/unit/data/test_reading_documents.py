@@ -120,11 +120,11 @@ def test_no_spans_raise_anything_else(value: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "a.jsonl", {"text": TEXT, "spans": value})
         try:
-            rows = read_documents(path, labels=LABELS)
+            spans, told = read_documents(path, labels=LABELS)[0].spans, ""
         except DataError as error:
-            assert "a.jsonl:1" in str(error)
-        else:
-            assert all(TEXT[s.start : s.end].strip() for s in rows[0].spans)
+            spans, told = (), str(error)
+        assert all(TEXT[s.start : s.end].strip() for s in spans)
+        assert "a.jsonl:1" in told or not told
 
 
 def test_the_report_tells_what_to_mend() -> None:

@@ -72,9 +72,12 @@ def test_grouped_numbers_are_read_back(number: int) -> None:
 
 def spoken(number: int) -> str:
     """A number below 10^12 in English words, written independently of the reader."""
-    small = ("zero one two three four five six seven eight nine ten eleven twelve thirteen "
-             "fourteen fifteen sixteen seventeen eighteen nineteen").split()  # fmt: skip
-    tens = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    small = [
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+        "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+        "nineteen",
+    ]  # fmt: skip
+    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
     for size, name in ((10**9, "billion"), (10**6, "million"), (1000, "thousand")):
         if number >= size:
             rest = f" {spoken(number % size)}" if number % size else ""
@@ -169,8 +172,7 @@ def test_any_text_gives_a_value_of_the_schema_or_is_refused(kind: str, text: str
     field = Field("f", kind, settings=SETTINGS[kind])
     try:
         found = field.value(text)
-    except NotNormalisedError as error:
-        assert str(error)
+    except NotNormalisedError:
         return
     jsonschema.validate(found, field.schema)
 

@@ -115,8 +115,7 @@ def test_spans_on_the_grid_come_back(
             place = end
         try:
             tags = tags_of_spans(grid, spans, FIELDS, text)
-        except OffGridError as error:
-            assert str(error)
+        except OffGridError:
             continue
         assert ((tags >= 0) == grid.is_content).all()
         if not grid.is_content.any():

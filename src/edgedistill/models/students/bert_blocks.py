@@ -130,9 +130,9 @@ class TransformerStudent(nn.Module):
         self, embedding: PrunedEmbedding, layers: Sequence[EncoderLayer], head: nn.Linear
     ) -> None:
         super().__init__()
-        self.embedding = embedding
+        self.embedding: PrunedEmbedding = embedding
         self.layers = nn.ModuleList(layers)
-        self.head = head
+        self.head: nn.Linear = head
 
     def encoder_layers(self) -> list[EncoderLayer]:
         """The layers, typed."""
@@ -140,10 +140,33 @@ class TransformerStudent(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         """Answer ``[b, s]`` ids and mask with logits ``[b, labels]`` and features ``[b, h]``."""
-        states = self.embedding(input_ids)
-        mask = attention_mask.to(states.dtype)
-        bias = (1.0 - mask)[:, None, None, :] * -1e4
+        features = _mean(self.states(input_ids, attention_mask), attention_mask)
+        return ModelOutput(self.head(features), features)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The last layer's states ``[b, s, h]``."""
+        states: Tensor = self.embedding(input_ids)
+        bias = (1.0 - attention_mask.to(states.dtype))[:, None, None, :] * -1e4
         for layer in self.encoder_layers():
             states = layer(states, bias)
-        features = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
-        return ModelOutput(self.head(features), features)
+        return states
+
+
+class TransformerTagger(TransformerStudent):
+    """The same network with its head on every token: logits ``[b, s, tags]``."""
+
+    @classmethod
+    def of(cls, student: TransformerStudent) -> TransformerTagger:
+        """A tagger of a student's own parts."""
+        return cls(student.embedding, student.encoder_layers(), student.head)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        """Answer ``[b, s]`` ids and mask with logits ``[b, s, tags]`` and features ``[b, h]``."""
+        states = self.states(input_ids, attention_mask)
+        return ModelOutput(self.head(states), _mean(states, attention_mask))
+
+
+def _mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over the tokens of the mask, ``[b, h]``."""
+    mask = attention_mask.to(states.dtype)
+    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
