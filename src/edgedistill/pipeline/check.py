@@ -15,8 +15,6 @@ from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
-from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
-from edgedistill.pipeline.extraction.student import checked_config
 from edgedistill.pipeline.forecast import Forecast, forecast
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import (
@@ -64,6 +62,9 @@ def check_task(path: Path) -> CheckResult:
 
 def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     """The same for an extraction task."""
+    from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
+    from edgedistill.pipeline.extraction.student import checked_config
+
     checked_config(spec)
     source = resolve_teacher(spec.teacher.source, root=root, sha256=spec.teacher.sha256)
     encoder = encoder_of(spec, source)

@@ -25,8 +25,10 @@ from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
-ROOMS = ("export", "compress", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
-         "pipeline/extraction")  # fmt: skip
+ROOMS = (
+    "export", "compress", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
+    "pipeline/extraction/artefact", "pipeline/extraction/outputs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

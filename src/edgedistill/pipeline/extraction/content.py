@@ -12,7 +12,13 @@ from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.fidelity import Ledger
 from edgedistill.evaluate.generation_metrics import paired_ratio_interval
 from edgedistill.evaluate.intervals import clopper_pearson_interval
-from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
+from edgedistill.evaluate.metrics import (
+    auroc,
+    calibration_bins,
+    expected_calibration_error,
+    risk_coverage,
+    roc_curve,
+)
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
 from edgedistill.evaluate.span_metrics import (
@@ -59,6 +65,7 @@ def report_content(
         ledger=ledger.hops,
         passes=_passes(made),
         boundary=_boundary(made, fitted, measured),
+        calibration=_calibration(fitted, measured),
         edge_cases=_wrong_records(made, measured, extractor),
         splits=_splits(made),
         making=_making(made),
@@ -122,11 +129,7 @@ def _fields(made: Made, fitted: FittedBoundary, measured: Measured) -> FieldsSum
         )
         for s in field_scores(measured.spans["shipped"], gold, names)
     )  # fmt: skip
-    right = np.array([
-        (v.name, v.start, v.end) in spans
-        for answer, spans in zip(measured.shipped.answers, gold, strict=True)
-        for v in answer.fields
-    ], dtype=bool)  # fmt: skip
+    right = _right(measured)
     kept = np.array([v.reason != "unsure" for v in values], dtype=bool)
     return FieldsSummary(
         fields=found,
@@ -134,6 +137,28 @@ def _fields(made: Made, fitted: FittedBoundary, measured: Measured) -> FieldsSum
         withheld=1.0 - float(kept.mean()) if len(kept) else 0.0,
         precision=float(right.mean()) if len(right) else 0.0,
         precision_kept=float(right[kept].mean()) if kept.any() else 0.0,
+    )
+
+
+def _right(measured: Measured) -> np.ndarray:
+    """Which of the spans that the bundle finds are right, text after text, bool."""
+    pairs = zip(measured.shipped.answers, measured.gold.spans, strict=True)
+    found = [(v.name, v.start, v.end) in spans for answer, spans in pairs for v in answer.fields]
+    return np.array(found, dtype=bool)
+
+
+def _calibration(fitted: FittedBoundary, measured: Measured) -> report.CalibrationSummary | None:
+    """Whether a span of confidence 0.9 is right nine times in ten; None without spans."""
+    right = _right(measured)
+    if not len(right):
+        return None
+    confidences = [v.confidence for answer in measured.shipped.answers for v in answer.fields]
+    return report.CalibrationSummary(
+        temperature=fitted.guard.guard.temperature,
+        error_before=expected_calibration_error(measured.shipped.uncalibrated, right),
+        error=expected_calibration_error(confidences, right),
+        error_equal_mass=expected_calibration_error(confidences, right, equal_mass=True),
+        bins=report.reliability_bins(calibration_bins(confidences, right)),
     )
 
 

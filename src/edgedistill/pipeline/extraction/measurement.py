@@ -46,11 +46,13 @@ class Shipped:
     """What the bundle finds in texts, field abstentions and guard apart.
 
     `answers`: what it would answer were every text in bounds. `outputs`: what its guard reads.
+    `uncalibrated`: confidence of every span, text after text, without the temperature.
     """
 
     spans: Spans
     answers: tuple[Extraction, ...]
     outputs: Outputs
+    uncalibrated: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,18 @@ def through_bundle(extractor: Extractor, documents: Sequence[Document]) -> Shipp
     """
     spans, answers = list[set[LabelledSpan]](), list[Extraction]()
     profiles, features = list[np.ndarray](), list[np.ndarray]()
+    plain = list[float]()
+    whole = extractor.settings.whole_words
     for document in documents:
         grid, logits, vector = extractor.raw(document.text)
         reading = extractor.read(grid, logits)
+        plain += [s.confidence for s in read_tags(grid, logits, whole_words=whole).spans]
         spans.append(labelled(reading.spans, extractor.names))
         answers.append(extractor.answer_of(document.text, reading, 0.0))
         profiles.append(document_logits(logits))
         features.append(vector)
     outputs = Outputs(np.concatenate(profiles), np.concatenate(features))
-    return Shipped(spans, tuple(answers), outputs)
+    return Shipped(spans, tuple(answers), outputs, np.array(plain))
 
 
 def measure(
