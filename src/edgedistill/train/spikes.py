@@ -32,11 +32,12 @@ class SpikeGuard:
     Level and MAD are median and median absolute deviation of the last `window` accepted losses,
     those of the lowest median so far: a slow climb would carry the present ones along. Until
     `least` losses were accepted, the level is the median of those there are and the MAD counts as
-    0; the first loss is only to be finite. A spike is neither learned from nor counted: weights and optimizer go back to the
-    last snapshot, and every rate is multiplied by `rate_factor` from there on, as long as the run
-    lasts. A snapshot is taken after `every` updates, as soon as a loss is within half the margin,
-    so it holds weights that were seen to do well; before an epoch's first one it is the best
-    epoch's weights, with a fresh optimizer. After `most` rollbacks the next spike is an error.
+    0; the first loss is only to be finite. A spike is neither learned from nor counted: weights and
+    optimizer go back to the last snapshot, and every rate is multiplied by `rate_factor` from there
+    on, as long as the run lasts. A snapshot is taken after `every` updates, as soon as a loss is
+    within half the margin, so it holds weights that were seen to do well; before an epoch's first
+    one it is the best epoch's weights, with a fresh optimizer. After `most` rollbacks the next
+    spike is an error.
     """
 
     window: int = 32
