@@ -22,6 +22,7 @@ from edgedistill.pipeline.generation.forecast import (
     require_cache_room,
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
+from edgedistill.pipeline.generation.questions import questions_of
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -66,9 +67,11 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     turns = [turn for row in rows.train for turn in row.turns]
     characters = sum(len(turn.content) for turn in turns)
     answered = sum(len(turn.content) for turn in turns if turn.role == "assistant")
+    num_own = len(rows.train) if spec.distillation.texts != "rows" else 0
+    share_more = (len(questions_of(spec, rows)) - num_own) / len(rows.train)
     # Where `run` writes unless it is told otherwise.
-    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases))
-    expected = forecast_generation(spec, characters, answered, len(rows.test), bases)
+    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases, share_more))
+    expected = forecast_generation(spec, characters, answered, len(rows.test), bases, share_more)
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 
