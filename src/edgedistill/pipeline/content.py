@@ -274,4 +274,5 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    return making(made.ground.context, trained)
+    internals = made.ground.internals
+    return making(made.ground.context, trained, notes=[internals.note] if internals else ())

@@ -9,17 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.internals import TeacherInternals
+from edgedistill.pipeline.stages.lesson import prepare_lesson
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS, Teacher, validation_accuracy
 from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
+from edgedistill.pipeline.strategy import require_suited
 
 WEIGHTS = "student.safetensors"
-ROOMS = ("train", "models", "tasks", "pipeline/stages/student")
+ROOMS = (
+    "train",
+    "models",
+    "tasks",
+    "pipeline/stages/lesson",
+    "pipeline/stages/student",
+    "pipeline/strategy",
+)
 #: An epoch has at least this many steps: small sets get smaller batches.
 LEAST_STEPS_AN_EPOCH = 60
 LEAST_BATCH = 16
@@ -36,12 +44,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ground:
-    """What every student of a run grows on."""
+    """What every student of a run grows on; `internals` where the strategy looks inside."""
 
     context: Context
     data: PreparedData
     teacher: Teacher
     transfer: TransferSet
+    internals: TeacherInternals | None = None
 
     @cached_property
     def material(self) -> Any:
@@ -77,8 +86,14 @@ class TrainedStudent:
 def train_student(
     ground: Ground, candidate: Candidate, *, distilled: bool = True
 ) -> TrainedStudent:
-    """The trained candidate; `distilled=False` trains the same network on the labels alone."""
+    """The trained candidate; `distilled=False` trains the same network on the labels alone.
+
+    Raises:
+        MissingSignal, SpecError: the strategy does not fit this candidate.
+    """
     context, spec = ground.context, ground.context.spec
+    if distilled:
+        require_suited(spec, candidate, ground.teacher.source)
     inputs = {
         "transfer": ground.transfer.stage.fingerprint,
         "family": candidate.family,
@@ -95,7 +110,7 @@ def train_student(
             accuracy = score(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
         else:
-            record = _train(ground, model, recipe, name, folder, distilled=distilled)
+            record = _train(ground, candidate, model, recipe, name, folder, distilled=distilled)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -126,43 +141,30 @@ def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
 
 
 def _train(
-    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
+    ground: Ground,
+    candidate: Candidate,
+    model: Any,
+    recipe: Any,
+    name: str,
+    folder: Path,
+    *,
+    distilled: bool,
 ) -> dict[str, Any]:
-    from edgedistill.core.protocols import Signal, Step
     from edgedistill.train.batches import TrainingSet
-    from edgedistill.train.distill.response import Response, ResponseConfig
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
 
-    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
+    dataset, encoder = ground.data.dataset, ground.teacher.encoder
     settings = ground.context.spec.distillation
-    targets = data.dataset.targets("train")
-    step: Step
-    score = validation_accuracy(data.dataset, teacher.encoder)
+    score = validation_accuracy(dataset, encoder)
     if distilled:
-        num_texts = min(settings.num_texts or len(transfer.texts), len(transfer.texts))
-        labels = np.full(num_texts, -1, np.int64)
-        labels[: len(targets)] = targets[:num_texts]
-        examples = TrainingSet(
-            transfer.texts.part(0, num_texts),
-            labels,
-            teacher.encoder.pad_id,
-            {Signal.LOGITS: transfer.logits[:num_texts]},
-        )
-        temperature = settings.temperature or recipe.temperature
-        step = Response(
-            ResponseConfig(
-                temperature=temperature,
-                hard_weight=settings.hard_weight,
-                energy_weight=settings.energy_weight,
-            )
-        )
-        score = _closeness(ground, temperature)
+        lesson = prepare_lesson(ground, candidate, ground.transfer.logits)
+        examples = lesson.examples
+        score = _closeness(ground, lesson.temperature)
         num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:
-        texts = teacher.encoder.encode(data.dataset.texts("train"))
-        examples = TrainingSet(texts, targets, teacher.encoder.pad_id)
-        step = Supervised(label_smoothing=recipe.label_smoothing)
+        texts = encoder.encode(dataset.texts("train"))
+        examples = TrainingSet(texts, dataset.targets("train"), encoder.pad_id)
         num_epochs = recipe.control_epochs
         batch_size = recipe.control_batch_size or recipe.batch_size
     batch_size = min(batch_size, max(LEAST_BATCH, len(examples) // LEAST_STEPS_AN_EPOCH))
@@ -170,9 +172,14 @@ def _train(
     num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
     if distilled and settings.num_epochs:
         num_epochs = settings.num_epochs
+    step: Any = Supervised(label_smoothing=recipe.label_smoothing)
+    learner = model
+    if distilled:
+        step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
     result = train(
-        model, step, examples,
-        score=score,
+        learner, step, examples,
+        # What learns along with the student has no part in its answers.
+        score=lambda _: score(model),
         config=LoopConfig(
             num_epochs=num_epochs,
             learning_rate=recipe.learning_rate,
@@ -198,7 +205,7 @@ def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
     import torch
 
     from edgedistill.models.inference import model_outputs
-    from edgedistill.train.distill.response import softened_kl
+    from edgedistill.train.distill.logit_losses import softened_kl
 
     encoder = ground.teacher.encoder
     texts = encoder.encode(ground.data.dataset.texts("validation"))

@@ -1,0 +1,132 @@
+"""Strategies from the task file to a bundle, and the teacher's inside kept or read along."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+import edgedistill
+import small_task
+from edgedistill.core.events import Event
+from edgedistill.core.task import TaskSpec
+from edgedistill.core.task_file import load_task
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.run import RunResult, run_task
+from edgedistill.pipeline.search import candidates_of
+from edgedistill.pipeline.stages import internals
+from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.internals import prepare_internals
+from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
+from edgedistill.pipeline.stages.teacher import prepare_teacher
+from edgedistill.pipeline.stages.transfer import prepare_transfer
+from edgedistill.pipeline.store import Store
+from edgedistill.pipeline.strategy import layers_asked
+
+STRATEGY = [
+    "response",
+    {"name": "feature", "weight": 0.5, "project": True},
+    {"name": "attention", "weight": 1.0, "final_weight": 0.0},
+    {"name": "relation", "weight": 0.1},
+    {"name": "consistency", "weight": 0.1},
+]
+TERMS = {
+    "response/soft", "response/energy", "feature/states", "attention/maps", "relation/attention",
+    "relation/value", "consistency/views",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> RunResult:
+    """The small task with a one-layer student that learns from all of its teacher."""
+    folder = tmp_path_factory.mktemp("strategies")
+    task = small_task.write_task(
+        folder, teacher_folder,
+        student={"family": "truncated", "options": {"layers": [1], "num_heads": 2}},
+        distillation={
+            "strategy": STRATEGY, "balance": True, "num_epochs": 3,
+            "augmentation": {"num_texts": 80},
+        },
+        requirements={"retention": 0.5},
+    )  # fmt: skip
+    return run_task(task, runs_dir=folder / "runs")
+
+
+def test_a_combination_of_all_runs_to_a_bundle(result: RunResult) -> None:
+    classifier = edgedistill.load(result.bundle)
+    assert classifier.predict(["please cancel it now"])[0].reason in (None, "out_of_bounds")
+    (student,) = [stage for stage in result.stages if stage.name == "student-truncated"]
+    history = json.loads((student.folder / "training.json").read_text())["history"]
+    assert len(history) == 3
+    assert set(history[0]) >= TERMS
+    # The schedule ends at 0 on the last step; balanced by the mean, other parts stay near 1.
+    assert history[2]["attention/maps"] < 0.4 * history[0]["attention/maps"]
+
+
+def test_the_report_says_what_was_kept_of_the_teacher(result: RunResult) -> None:
+    report = json.loads((result.folder / "report.json").read_text())
+    (note,) = report["making"]["notes"]
+    assert "kept in half precision" in note
+    assert "attention maps of layers 1" in note
+    assert "kept in half precision" in (result.folder / "report.html").read_text()
+
+
+def test_nothing_that_learned_along_is_shipped(result: RunResult) -> None:
+    from safetensors.numpy import load_file
+
+    (student,) = [stage for stage in result.stages if stage.name == "student-truncated"]
+    names = load_file(student.folder / "student.safetensors")
+    assert names
+    assert all(name.startswith(("embedding.", "layers.", "head.")) for name in names)
+
+
+def student_of(task: Path, runs: Path) -> tuple[TrainedStudent, Ground, list[str]]:
+    """The first stages of a run, up to the trained student, and what was said."""
+    spec, said = load_task(task), list[str]()
+    assert isinstance(spec, TaskSpec)
+
+    def listen(event: Event) -> None:
+        said.append(event.message)
+
+    context = Context(
+        spec, task.parent, runs, Store(runs / "store", listen), listen, time.monotonic() + 60
+    )
+    data = prepare_data(context)
+    teacher = prepare_teacher(context, data)
+    transfer = prepare_transfer(context, data, teacher)
+    candidates = candidates_of(spec)
+    layers = layers_asked(spec, candidates, teacher.source)
+    kept = prepare_internals(context, data, teacher, transfer, layers)
+    ground = Ground(context, data, teacher, transfer, kept)
+    return train_student(ground, candidates[0]), ground, said
+
+
+def test_where_the_cache_would_not_fit_the_teacher_reads_along(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, runs = result.folder.parents[1] / "task.yaml", result.folder.parent
+    kept, _, _ = student_of(task, runs)
+    assert kept.stage.reused
+    # A cache that is there is used however full the disk has become.
+    monkeypatch.setattr(internals, "MOST_DISK_SHARE", 1e-15)
+    _, ground, _ = student_of(task, runs)
+    assert ground.internals is not None
+    assert ground.internals.signals is not None
+
+    for stage in (runs / "store").glob("*-*"):
+        if stage.name.startswith(("data-", "teacher-", "transfer-")):
+            (tmp_path / "store").mkdir(exist_ok=True)
+            (tmp_path / "store" / stage.name).symlink_to(stage)
+    live, ground, said = student_of(task, tmp_path)
+    assert ground.internals is not None
+    assert ground.internals.signals is None
+    assert not live.stage.reused
+    assert not list((tmp_path / "store").glob("internals-*"))
+    assert any("it is not kept" in message for message in said)
+    assert "reads each batch along" in ground.internals.note
+    # The same training, but for half precision.
+    for ours, theirs in zip(live.training["history"], kept.training["history"], strict=True):
+        assert ours["validation"] == pytest.approx(theirs["validation"], rel=0.05)
+        assert ours["feature/states"] == pytest.approx(theirs["feature/states"], rel=0.02)

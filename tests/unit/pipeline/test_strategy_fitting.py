@@ -1,0 +1,160 @@
+"""A strategy that student or teacher cannot follow is refused by `check`, before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import small_task
+from edgedistill.core.errors import EdgeDistillError, MissingSignal, SpecError
+from edgedistill.core.strategies import ResponseSettings
+from edgedistill.core.task import DistillationSpec
+from edgedistill.pipeline.check import check_task
+from edgedistill.pipeline.run import run_task
+from edgedistill.pipeline.stages import internals
+from edgedistill.tasks.classification import TextEncoder
+
+TRUNCATED = {"family": "truncated", "options": {"layers": [1]}}
+
+
+def task(folder: Path, teacher: Path, strategy: Any, student: Any = TRUNCATED) -> Path:
+    distillation = {"strategy": strategy, "augmentation": {"num_texts": 80}}
+    return small_task.write_task(folder, teacher, student=student, distillation=distillation)
+
+
+def refusal(path: Path) -> EdgeDistillError:
+    """The refusal of `check`, which is that of `run` before its first stage."""
+    with pytest.raises(EdgeDistillError) as checked:
+        check_task(path)
+    with pytest.raises(EdgeDistillError) as run:
+        run_task(path, runs_dir=path.parent / "runs")
+    assert str(checked.value) == str(run.value)
+    assert not (path.parent / "runs" / "store").exists()
+    return checked.value
+
+
+def test_the_default_is_response_with_its_defaults() -> None:
+    assert DistillationSpec().strategy == (ResponseSettings(),)
+    for written in ("response", ["response"], {"name": "response"}, [{"name": "response"}]):
+        assert DistillationSpec.model_validate({"strategy": written}) == DistillationSpec()
+
+
+@pytest.mark.parametrize(
+    ("entry", "line", "words"),
+    [
+        ("attenion", 3, ["no strategy is called 'attenion'", "attention", "relation"]),
+        ("{name: attention, layres: last}", 3, ["strategy.1.layres", "did you mean 'layers'"]),
+        ("{name: feature, weight: -1}", 3, ["strategy.1.weight", "greater than or equal to 0"]),
+        ("{name: feature, weight: .nan}", 3, ["strategy.1.weight", "finite"]),
+        ("{name: feature, layers: first}", 3, ["strategy.1.layers", "uniform, last"]),
+        ("{name: feature, layers: []}", 3, ["strategy.1.layers", "uniform, last"]),
+        ("{name: feature, layers: [[0, 1, 2]]}", 3, ["strategy.1.layers", "pairs"]),
+        ("{name: relation, of: []}", 3, ["strategy.1.of"]),
+        ("{name: response, loss: mse, temperature: 2}", 3, ["loss mse has no temperature"]),
+        ("{name: response, target_weight: 2}", 3, ["loss kl has no target_weight"]),
+        ("{weight: 2}", 3, ["strategy.1", "needs a name"]),
+        ("7", 1, ["the name of a strategy"]),
+    ],
+)
+def test_wrong_entries_are_told_with_file_line_and_key(
+    tmp_path: Path, entry: str, line: int, words: list[str]
+) -> None:
+    head = "name: x\ndata: {files: {train: a.jsonl}}\nteacher: {source: 'package:p'}\n"
+    text = f"{head}distillation:\n  strategy:\n    - response\n    - {entry}\n"
+    (tmp_path / "task.yaml").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        check_task(tmp_path / "task.yaml")
+    message = str(caught.value)
+    assert f"task.yaml:{4 + line}: distillation.strategy" in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (["attention"], "needs response among its parts"),
+        ([], "needs response among its parts"),
+        ([{"name": "response", "weight": 0}], "all 0"),
+    ],
+)
+def test_strategies_that_teach_nothing_are_refused(strategy: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DistillationSpec.model_validate({"strategy": strategy})
+
+
+@pytest.mark.parametrize("name", ["feature", "attention", "relation"])
+@pytest.mark.parametrize("family", ["static", "linear"])
+def test_students_without_an_inside(
+    tmp_path: Path, teacher_folder: Path, family: str, name: str
+) -> None:
+    path = task(tmp_path, teacher_folder, ["response", name], {"family": family})
+    error = refusal(path)
+    assert isinstance(error, MissingSignal)
+    assert error.exit_code == 4
+    assert family in str(error)
+    assert "truncated or small_transformer" in str(error) or family == "linear"
+
+
+def test_a_teacher_whose_inside_is_unknown(tmp_path: Path, teacher_folder: Path) -> None:
+    strange = tmp_path / "strange"
+    shutil.copytree(teacher_folder, strange)
+    config = json.loads((strange / "config.json").read_text())
+    (strange / "config.json").write_text(json.dumps(config | {"model_type": "mpnet"}))
+    error = refusal(task(tmp_path / "task", strange, ["response", "feature"]))
+    assert isinstance(error, MissingSignal)
+    assert "'mpnet'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"name": "feature", "layers": [[0, 2]]}, "the teacher has no layer 2"),
+        ({"name": "attention", "layers": [[1, 1]]}, "the student has no layer 1"),
+        ({"name": "relation", "num_heads": 3}, "cannot be cut into 3"),
+    ],
+)
+def test_layers_and_heads_that_are_not_there(
+    tmp_path: Path, teacher_folder: Path, part: Any, message: str
+) -> None:
+    error = refusal(task(tmp_path, teacher_folder, ["response", part]))
+    assert isinstance(error, SpecError)
+    assert message in error.what
+    assert error.where == f"distillation.strategy.1 ({part['name']})"
+
+
+def test_auto_is_refused_only_where_no_student_can_follow(
+    tmp_path: Path, teacher_folder: Path
+) -> None:
+    auto = {"family": "auto"}
+    # No preset's layers are in a teacher of two, but the strategy can be followed.
+    assert check_task(task(tmp_path / "a", teacher_folder, ["response", "feature"], auto))
+    wrong = ["response", {"name": "feature", "layers": [[7, 7]]}]
+    assert "no layer 7" in str(refusal(task(tmp_path / "b", teacher_folder, wrong, auto)))
+
+
+def test_check_foresees_the_cache_or_says_why_there_is_none(
+    tmp_path: Path, teacher_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = task(tmp_path, teacher_folder, ["response", "feature", "relation"])
+    plain = check_task(task(tmp_path / "plain", teacher_folder, "response")).forecast
+    foreseen = check_task(path)
+    # 200 texts; of layer 1 the states, queries, keys and values of 32 numbers a token.
+    texts = [row["text"] for row in small_task.rows(40, 1)]
+    tokens = TextEncoder(teacher_folder / "tokenizer.json", 64).encode(texts).lengths.mean()
+    size_bytes = 200 * tokens * 4 * 32 * 2
+    assert foreseen.forecast.internals_bytes == pytest.approx(size_bytes, rel=1e-5)
+    assert foreseen.forecast.disk_bytes > plain.disk_bytes
+    assert foreseen.forecast.seconds["teacher's inside"] > 0
+    assert foreseen.warnings == ()
+    assert plain.internals_bytes == 0
+    assert "teacher's inside" not in plain.seconds
+    monkeypatch.setattr(internals, "MOST_DISK_SHARE", 1e-12)
+    live = check_task(path)
+    assert live.forecast.internals_bytes == 0
+    assert "reads each batch along" in live.warnings[0]
+    assert live.forecast.seconds["teacher's inside"] > foreseen.forecast.seconds["teacher's inside"]
