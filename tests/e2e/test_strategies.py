@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 import edgedistill
 import small_task
@@ -17,6 +21,7 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.run import RunResult, run_task
 from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages import internals
+from edgedistill.pipeline.stages import student as student_stage
 from edgedistill.pipeline.stages.dataset import prepare_data
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
@@ -25,13 +30,7 @@ from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.store import Store
 from edgedistill.pipeline.strategy import layers_asked
 
-STRATEGY = [
-    "response",
-    {"name": "feature", "weight": 0.5, "project": True},
-    {"name": "attention", "weight": 1.0, "final_weight": 0.0},
-    {"name": "relation", "weight": 0.1},
-    {"name": "consistency", "weight": 0.1},
-]
+PAGE = Path(edgedistill.__file__).parents[2] / "docs" / "how-to" / "choose-a-strategy.md"
 TERMS = {
     "response/soft", "response/energy", "feature/states", "attention/maps", "relation/attention",
     "relation/value", "consistency/views",
@@ -40,14 +39,15 @@ TERMS = {
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> RunResult:
-    """The small task with a one-layer student that learns from all of its teacher."""
+    """The small task with a one-layer student, taught as the guide's first example says."""
+    (example, *_) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     folder = tmp_path_factory.mktemp("strategies")
     task = small_task.write_task(
         folder, teacher_folder,
         student={"family": "truncated", "options": {"layers": [1], "num_heads": 2}},
         distillation={
-            "strategy": STRATEGY, "balance": True, "num_epochs": 3,
-            "augmentation": {"num_texts": 80},
+            **yaml.safe_load(example)["distillation"],
+            "num_epochs": 3, "augmentation": {"num_texts": 80},
         },
         requirements={"retention": 0.5},
     )  # fmt: skip
@@ -130,3 +130,42 @@ def test_where_the_cache_would_not_fit_the_teacher_reads_along(
     for ours, theirs in zip(live.training["history"], kept.training["history"], strict=True):
         assert ours["validation"] == pytest.approx(theirs["validation"], rel=0.05)
         assert ours["feature/states"] == pytest.approx(theirs["feature/states"], rel=0.02)
+
+
+def test_generations_learn_from_each_other_and_go_on_after_a_kill(
+    result: RunResult, tmp_path: Path, teacher_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = result.folder.parent
+    task = small_task.write_task(
+        tmp_path, teacher_folder,
+        student={"family": "truncated", "options": {"layers": [1], "num_heads": 2}},
+        distillation={"generations": 3, "num_epochs": 2, "augmentation": {"num_texts": 80}},
+    )  # fmt: skip
+    spec = load_task(task)
+    assert isinstance(spec, TaskSpec)
+    taught: list[np.ndarray] = []
+    whole_lesson = student_stage.prepare_lesson
+
+    def lesson(ground: Ground, candidate: student_stage.Candidate, logits: np.ndarray) -> Any:
+        if len(taught) == 2:
+            taught.append(np.array(logits))
+            raise KeyboardInterrupt
+        taught.append(np.array(logits))
+        return whole_lesson(ground, candidate, logits)
+
+    monkeypatch.setattr(student_stage, "prepare_lesson", lesson)
+    with pytest.raises(KeyboardInterrupt):
+        student_of(task, runs)
+    trained, ground, said = student_of(task, runs)
+    # The first generation learns from the teacher, the others each from the one before; those
+    # that were done before the kill are not done again.
+    assert len(taught) == 4
+    np.testing.assert_array_equal(taught[0], ground.transfer.logits)
+    assert np.abs(taught[1] - taught[0]).max() > 0.01
+    assert np.abs(taught[2] - taught[1]).max() > 0.001
+    np.testing.assert_array_equal(taught[3], taught[2])
+    assert not any("generation" in message for message in said)
+    scores = trained.training["generations"]
+    assert len(scores) == 3
+    assert scores[-1] == trained.training["best_score"]
+    assert not (trained.stage.folder / "generations").exists()

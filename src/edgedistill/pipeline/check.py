@@ -24,7 +24,7 @@ from edgedistill.pipeline.generation.forecast import (
     require_cache_room,
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
-from edgedistill.pipeline.strategy import is_plain, layers_asked, require_fitting, teacher_shape
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting, teacher_shape
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -56,7 +56,7 @@ def check_task(path: Path) -> CheckResult:
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
     lengths = encoder.encode(dataset.texts("train")).lengths
-    inside = None if is_plain(spec) else expected_internals(spec, source, lengths)
+    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
     expected = forecast(
         spec, source / "config.json", len(dataset.train), float(lengths.mean()), inside
     )

@@ -17,7 +17,7 @@ from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.verification import verify_choice
-from edgedistill.pipeline.strategy import is_plain, layers_asked, require_fitting
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
 from edgedistill.pipeline.verified import Verified
 
 
@@ -30,7 +30,7 @@ def carry_out(context: Context) -> Verified:
     """
     spec = context.spec
     candidates = candidates_of(spec)
-    if not is_plain(spec):
+    if not is_default(spec):
         source = resolve_teacher(spec.teacher.source, root=context.root)
         require_fitting(spec, candidates, source)
     data = prepare_data(context)

@@ -98,7 +98,10 @@ def forecast(
         "data": 2.0 + num_rows * 2e-4,
         "teacher": epochs * (3.0 * forward * num_rows + update),
         "transfer": forward * transfer,
-        "students": _student_cost(spec.student.family) * forward * transfer,
+        "students": spec.distillation.generations
+        * _student_cost(spec.student.family)
+        * forward
+        * transfer,
         "measuring and report": FIXED_S,
     }
     kept_bytes = 0

@@ -37,6 +37,11 @@ def is_plain(spec: TaskSpec) -> bool:
     )
 
 
+def is_default(spec: TaskSpec) -> bool:
+    """Whether a student learns its teacher's answers, and learns once: what every family may."""
+    return is_plain(spec) and spec.distillation.generations == 1
+
+
 def teacher_shape(source: Path) -> NetworkShape:
     """The shape of the teacher in a folder.
 
@@ -63,8 +68,8 @@ def strategy_parts(spec: TaskSpec, candidate: Candidate, source: Path) -> list[W
     if family.recipe is None:
         raise MissingSignal(
             f"a {candidate.family} student is fitted to labels alone: no strategy applies",
-            where="distillation.strategy",
-            fix="leave strategy out, or choose another family",
+            where="distillation",
+            fix="leave strategy and generations out, or choose another family",
         )
     student = teacher = None
     if looks_inside(spec):

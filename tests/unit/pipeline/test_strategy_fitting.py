@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import edgedistill
 import small_task
 from edgedistill.core.errors import EdgeDistillError, MissingSignal, SpecError
 from edgedistill.core.strategies import ResponseSettings
@@ -18,6 +19,7 @@ from edgedistill.pipeline.run import run_task
 from edgedistill.pipeline.stages import internals
 from edgedistill.tasks.classification import TextEncoder
 
+PROJECT = Path(edgedistill.__file__).parents[2]
 TRUNCATED = {"family": "truncated", "options": {"layers": [1]}}
 
 
@@ -98,6 +100,10 @@ def test_students_without_an_inside(
     assert error.exit_code == 4
     assert family in str(error)
     assert "truncated or small_transformer" in str(error) or family == "linear"
+    if (family, name) == ("static", "attention"):
+        # What the guide shows is what is said.
+        guide = PROJECT / "docs" / "how-to" / "choose-a-strategy.md"
+        assert f"edgedistill: {error}\n" in guide.read_text(encoding="utf-8")
 
 
 def test_a_teacher_whose_inside_is_unknown(tmp_path: Path, teacher_folder: Path) -> None:

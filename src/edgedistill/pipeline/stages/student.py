@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
@@ -20,6 +22,7 @@ from edgedistill.pipeline.store import StageResult
 from edgedistill.pipeline.strategy import require_suited
 
 WEIGHTS = "student.safetensors"
+GENERATIONS = "generations"
 ROOMS = (
     "train",
     "models",
@@ -110,7 +113,13 @@ def train_student(
             accuracy = score(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
         else:
-            record = _train(ground, candidate, model, recipe, name, folder, distilled=distilled)
+            answers, before = None, list[float]()
+            if distilled:
+                answers, before = _earlier_generations(ground, candidate, name, folder)
+            record = _train(ground, candidate, model, recipe, name, folder, answers)
+            if before:
+                record["generations"] = [*before, record["best_score"]]
+                shutil.rmtree(folder / GENERATIONS)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -147,9 +156,9 @@ def _train(
     recipe: Any,
     name: str,
     folder: Path,
-    *,
-    distilled: bool,
+    answers: np.ndarray | None,
 ) -> dict[str, Any]:
+    """Train `model` to give these answers to the transfer set; None: on the labels alone."""
     from edgedistill.train.batches import TrainingSet
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
@@ -157,8 +166,9 @@ def _train(
     dataset, encoder = ground.data.dataset, ground.teacher.encoder
     settings = ground.context.spec.distillation
     score = validation_accuracy(dataset, encoder)
-    if distilled:
-        lesson = prepare_lesson(ground, candidate, ground.transfer.logits)
+    lesson = None
+    if answers is not None:
+        lesson = prepare_lesson(ground, candidate, answers)
         examples = lesson.examples
         score = _closeness(ground, lesson.temperature)
         num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
@@ -170,11 +180,11 @@ def _train(
     batch_size = min(batch_size, max(LEAST_BATCH, len(examples) // LEAST_STEPS_AN_EPOCH))
     steps_an_epoch = -(-len(examples) // batch_size)
     num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
-    if distilled and settings.num_epochs:
+    if lesson and settings.num_epochs:
         num_epochs = settings.num_epochs
     step: Any = Supervised(label_smoothing=recipe.label_smoothing)
     learner = model
-    if distilled:
+    if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
     result = train(
         learner, step, examples,
@@ -194,6 +204,35 @@ def _train(
     )  # fmt: skip
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
+
+
+def _earlier_generations(
+    ground: Ground, candidate: Candidate, name: str, folder: Path
+) -> tuple[np.ndarray, list[float]]:
+    """What the student that ships is to answer, and how close each student before it came.
+
+    Born-again networks, Furlanello et al. 2018, arXiv 1805.04770: every generation is built anew
+    and learns the answers of the one before, the first those of the teacher. Parts that look
+    inside keep looking at the teacher, and closeness to the teacher chooses every epoch.
+    """
+    from edgedistill.models.inference import model_outputs
+
+    answers, scores = ground.transfer.logits, list[float]()
+    for number in range(1, ground.context.spec.distillation.generations):
+        place = folder / GENERATIONS / str(number)
+        # Written last: a killed run begins with the generation that it was at.
+        if not (place / "training.json").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            model, recipe = _build(ground, candidate)
+            told = f"{name}, generation {number}"
+            record = _train(ground, candidate, model, recipe, told, place, answers)
+            texts, pad_id = ground.transfer.texts, ground.teacher.encoder.pad_id
+            logits, _ = model_outputs(model, texts, pad_id=pad_id)
+            np.save(place / "logits.npy", np.clip(logits, -6e4, 6e4).astype(np.float16))
+            write_json(place / "training.json", record)
+        answers = np.load(place / "logits.npy", mmap_mode="r")
+        scores.append(float(read_json(place / "training.json")["best_score"]))
+    return answers, scores
 
 
 def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
