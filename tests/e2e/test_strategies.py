@@ -47,7 +47,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Ru
         student={"family": "truncated", "options": {"layers": [1], "num_heads": 2}},
         distillation={
             **yaml.safe_load(example)["distillation"],
-            "num_epochs": 3, "augmentation": {"num_texts": 80},
+            "num_epochs": 3, "num_texts": 190, "augmentation": {"num_texts": 80},
         },
         requirements={"retention": 0.5},
     )  # fmt: skip

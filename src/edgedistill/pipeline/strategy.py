@@ -11,6 +11,7 @@ from edgedistill.core.files import read_json
 from edgedistill.core.protocols import Signal
 from edgedistill.core.strategies import ResponseSettings
 from edgedistill.core.task import TaskSpec
+from edgedistill.models.teachers.sources import OWN_CLASSIFIER
 
 if TYPE_CHECKING:
     from edgedistill.models.internals import NetworkShape
@@ -74,6 +75,7 @@ def strategy_parts(spec: TaskSpec, candidate: Candidate, source: Path) -> list[W
     student = teacher = None
     if looks_inside(spec):
         _require_told(spec, candidate.family, family.shape is not None)
+        _require_own_head(spec, source)
         teacher = teacher_shape(source)
         student = family.shape(family.config(**candidate.options), teacher)
     response = ResponseConfig(
@@ -140,3 +142,14 @@ def _require_told(spec: TaskSpec, name: str, tells: bool) -> None:
         where=f"distillation.strategy.{place} ({part.name})",
         fix=f"choose a student of {' or '.join(others)}, or leave {part.name} out",
     )
+
+
+def _require_own_head(spec: TaskSpec, source: Path) -> None:
+    """Refuse a fine-tuned classifier of another make: students that can be read grow from ours."""
+    if spec.teacher.num_epochs == 0 and not (source / OWN_CLASSIFIER).is_file():
+        raise MissingSignal(
+            "students whose inside can be read start from a linear head on the mean of the "
+            "teacher's states, which this fine-tuned classifier has not",
+            where="teacher.num_epochs",
+            fix="set it above 0 to fine-tune the encoder here, or take the strategy response",
+        )

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgedistill
 import small_task
-from edgedistill.core.errors import EdgeDistillError, MissingSignal, SpecError
+from edgedistill.core.errors import BudgetExceeded, EdgeDistillError, MissingSignal, SpecError
+from edgedistill.core.events import Event
+from edgedistill.core.protocols import Signal
 from edgedistill.core.strategies import ResponseSettings
-from edgedistill.core.task import DistillationSpec
+from edgedistill.core.task import DistillationSpec, TaskSpec
 from edgedistill.pipeline.check import check_task
+from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.run import run_task
+from edgedistill.pipeline.search import candidates_of, search
 from edgedistill.pipeline.stages import internals
+from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.student import Candidate
+from edgedistill.pipeline.store import Store
+from edgedistill.pipeline.strategy import layers_asked, require_suited
 from edgedistill.tasks.classification import TextEncoder
 
 PROJECT = Path(edgedistill.__file__).parents[2]
@@ -104,6 +114,59 @@ def test_students_without_an_inside(
         # What the guide shows is what is said.
         guide = PROJECT / "docs" / "how-to" / "choose-a-strategy.md"
         assert f"edgedistill: {error}\n" in guide.read_text(encoding="utf-8")
+
+
+def test_a_student_without_a_teacher_has_no_generations(
+    tmp_path: Path, teacher_folder: Path
+) -> None:
+    path = small_task.write_task(
+        tmp_path, teacher_folder, student={"family": "linear"}, distillation={"generations": 2}
+    )
+    assert "fitted to labels alone" in str(refusal(path))
+
+
+def test_auto_leaves_out_what_cannot_follow_and_says_why(tmp_path: Path) -> None:
+    spec = TaskSpec.model_validate({
+        "name": "x", "data": {"files": {"train": "a.jsonl"}}, "teacher": {"source": "hub:a/b"},
+        "distillation": {"strategy": ["response", "attention"]},
+    })  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({
+        "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 4,
+    }))  # fmt: skip
+
+    def make(candidate: Candidate) -> Artefact:
+        require_suited(spec, candidate, tmp_path)
+        raise AssertionError("it suits")
+
+    def nothing(event: Event) -> None:
+        pass
+
+    context = Context(spec, tmp_path, tmp_path, Store(tmp_path, nothing), nothing, math.inf)
+    static = [c for c in candidates_of(spec) if c.family == "static"]
+    with pytest.raises(BudgetExceeded) as caught:
+        search(context, static, make, lambda _: 0, np.zeros(1, bool))
+    told = "does not suit this strategy: a static student has no attention maps to compare"
+    assert str(caught.value).count(told) == len(static) == 3
+    others = [c for c in candidates_of(spec) if c.family in ("truncated", "small_transformer")]
+    assert layers_asked(spec, [*static, *others], tmp_path) == {Signal.ATTENTIONS: (1, 2, 3, 5)}
+    for candidate in others:
+        require_suited(spec, candidate, tmp_path)
+
+
+def test_a_fine_tuned_classifier_of_another_make(tmp_path: Path, teacher_folder: Path) -> None:
+    foreign = tmp_path / "foreign"
+    shutil.copytree(teacher_folder, foreign)
+    config = json.loads((foreign / "config.json").read_text())
+    names = {str(i): label for i, label in enumerate(small_task.PHRASES)}
+    (foreign / "config.json").write_text(json.dumps(config | {"id2label": names}))
+    path = small_task.write_task(
+        tmp_path / "task", foreign, student=TRUNCATED,
+        teacher={"source": f"folder:{foreign}", "num_epochs": 0},
+        distillation={"strategy": ["response", "relation"]},
+    )  # fmt: skip
+    error = refusal(path)
+    assert isinstance(error, MissingSignal)
+    assert error.where == "teacher.num_epochs"
 
 
 def test_a_teacher_whose_inside_is_unknown(tmp_path: Path, teacher_folder: Path) -> None:

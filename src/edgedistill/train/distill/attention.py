@@ -83,14 +83,13 @@ def row_difference(student: Tensor, teacher: Tensor) -> Tensor:
 
 def nearest_heads(student: Tensor, teacher: Tensor, mask: Tensor, loss: str) -> Tensor:
     """For each head of the student the teacher's that is nearest over the batch, int64 [heads]."""
-    rows = [
-        torch.stack([
-            token_mean(_DISTANCES[loss](student[:, i : i + 1], teacher[:, j : j + 1]), mask)
-            for j in range(teacher.shape[1])
-        ])
-        for i in range(student.shape[1])
-    ]  # fmt: skip
-    return torch.stack(rows).argmin(-1)
+    real = mask.to(student.dtype)[:, None, :]
+    # One head of the student against all of the teacher's at a time: [b, teacher's heads, s].
+    sums = [
+        (_DISTANCES[loss](student[:, head : head + 1], teacher) * real).sum((0, 2))
+        for head in range(student.shape[1])
+    ]
+    return torch.stack(sums).argmin(-1)
 
 
 _DISTANCES = {"kl": row_divergence, "mse": row_difference}
