@@ -18,7 +18,9 @@ from edgedistill.core.protocols import Batch, Signal
 from edgedistill.core.strategies import Strategies, StrategyName
 from edgedistill.models.families import FAMILIES
 from edgedistill.models.internals import NetworkShape, teacher_internals
+from edgedistill.models.students import truncated
 from edgedistill.models.students.family import Material
+from edgedistill.models.students.truncated import TruncatedConfig
 from edgedistill.train.distill.combined import Combined, Learner
 from edgedistill.train.distill.response import ResponseConfig
 from edgedistill.train.distill.strategies import STRATEGIES, asked_layers, weighted_parts
@@ -124,6 +126,29 @@ def test_padding_changes_nothing(material: Material, build: Build, name: str) ->
     with torch.no_grad():
         values = [float(total(step, learner, each)) for each in (given, wider)]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n, part in PARTS.items() if part["name"] != "consistency"])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(
+    material: Material, name: str, is_half: bool
+) -> None:
+    config = TruncatedConfig(layers=tuple(range(6)))
+    student = truncated.build(material.teacher, material.kept, config)
+    settings = FORMS.validate_python(["response", PARTS[name] | {"weight": 1000.0}])
+    if name == "attention nearest":  # its pairs are of other layers
+        settings = FORMS.validate_python(["response", {"name": "attention", "heads": "nearest"}])
+    parts = weighted_parts(settings, ResponseConfig(), TEACHER, TEACHER)[1:]
+    layers = asked_layers(parts)
+    step = Combined(parts, layers=layers)
+    given = batch(material, layers)
+    logits = given.signals[Signal.LOGITS] / 20
+    given = replace(given, signals={**given.signals, Signal.LOGITS: logits})
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+        value = total(step, step.learner(student), given)
+    assert value.dtype is torch.float32
+    # In half precision the networks are off by a part in 256, their comparison is not.
+    assert abs(float(value)) < (2.0 if is_half else 1e-3)
 
 
 @pytest.mark.parametrize("name", PARTS)

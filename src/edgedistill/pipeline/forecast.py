@@ -98,10 +98,7 @@ def forecast(
         "data": 2.0 + num_rows * 2e-4,
         "teacher": epochs * (3.0 * forward * num_rows + update),
         "transfer": forward * transfer,
-        "students": spec.distillation.generations
-        * _student_cost(spec.student.family)
-        * forward
-        * transfer,
+        "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
     }
     kept_bytes = 0
@@ -115,8 +112,13 @@ def forecast(
     return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 
-def _student_cost(family: str) -> float:
-    return sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+def _student_cost(spec: TaskSpec) -> float:
+    """What the students cost, in readings of the transfer set by the teacher."""
+    family, distillation = spec.student.family, spec.distillation
+    once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+    # Each part of this kind reads every batch twice more.
+    views = 2 * sum(part.name == "consistency" for part in distillation.strategy)
+    return once * distillation.generations * (1 + views)
 
 
 def matrix_rate() -> float:

@@ -206,6 +206,21 @@ def test_auto_is_refused_only_where_no_student_can_follow(
     assert "no layer 7" in str(refusal(task(tmp_path / "b", teacher_folder, wrong, auto)))
 
 
+def test_check_foresees_what_views_and_generations_cost(
+    tmp_path: Path, teacher_folder: Path
+) -> None:
+    costs = []
+    for place, settings in enumerate((
+        {}, {"generations": 3}, {"strategy": ["response", "consistency"], "generations": 2},
+    )):  # fmt: skip
+        path = small_task.write_task(
+            tmp_path / str(place), teacher_folder, distillation=settings, student=TRUNCATED
+        )
+        seconds = check_task(path).forecast.seconds
+        costs.append(seconds["students"] / seconds["transfer"])
+    assert costs == pytest.approx([costs[0], 3 * costs[0], 6 * costs[0]])
+
+
 def test_check_foresees_the_cache_or_says_why_there_is_none(
     tmp_path: Path, teacher_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,32 @@ def test_the_teachers_layers_come_with_the_batch_or_are_read_along(is_live: bool
     assert terms == {"states/states": pytest.approx(float(expected.detach()))}
 
 
+class Products:
+    """The square of every first state: the least of a product of matrices."""
+
+    needs: ClassVar[frozenset[Signal]] = frozenset({Signal.STATES})
+    learned: ClassVar[nn.Module | None] = None
+
+    def __init__(self, *layers: tuple[int, int]) -> None:
+        self.layers = layers
+
+    def terms(self, seen: Seen) -> Mapping[str, Tensor]:
+        states = next(iter(seen.teacher[Signal.STATES].values()))[:, 0]
+        return {"squares": (states @ states.T).sum()}
+
+
+def test_insides_are_compared_in_full_precision_in_a_half_precise_training() -> None:
+    layers = torch.full((4, 1, 2, 4), 1.0 + 2.0**-9)  # which bfloat16 cannot tell from 1
+    given = batch(STATES=layers)
+    found = []
+    for part in (Products((0, 2)), Products()):
+        step = Combined([Weighted("products", part)], layers={Signal.STATES: (2,)})
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(call(step, step.learner(Mean()), given)["products/squares"])
+            assert torch.is_autocast_enabled("cpu")
+    assert found == [pytest.approx(64 * (1 + 2.0**-9) ** 2), pytest.approx(64.0)]
+
+
 def test_a_signal_that_is_not_there_is_refused(tmp_path: Path) -> None:
     step = Combined([Weighted("states", States())], layers={Signal.STATES: (2,)})
     texts = TrainingSet(Encoded.from_lists([[1, 2]]), np.zeros(1, np.int64), 0)

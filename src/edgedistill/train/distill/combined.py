@@ -111,7 +111,11 @@ class Combined:
         seen = self._seen(model, batch, rng)
         terms = {}
         for place, (name, each) in enumerate(zip(self.names, self.parts, strict=True)):
-            own = each.part.terms(seen)
+            # Half precision is for the networks: comparing their insides would lose small
+            # differences in it.
+            half = torch.is_autocast_enabled(seen.device.type) and not each.part.layers
+            with torch.autocast(seen.device.type, enabled=half):
+                own = each.part.terms(seen)
             factor = each.at(done)
             if self.balance:
                 factor = factor / self._size(learner, place, list(own.values()))

@@ -27,6 +27,11 @@ class Seen:
     student: Mapping[Signal, Sequence[Tensor]] = field(default_factory=dict)
     teacher: Mapping[Signal, Mapping[int, Tensor]] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the batch is."""
+        return self.batch.input_ids.device
+
     def pair(self, signal: Signal, student: int, teacher: int) -> tuple[Tensor, Tensor]:
         """A signal of a layer of the student and of one of the teacher, in fp32 at least."""
         return wide(self.student[signal][student]), wide(self.teacher[signal][teacher])
