@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from edgedistill.core.errors import BudgetExceeded
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
@@ -14,7 +16,7 @@ from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
-from edgedistill.pipeline.forecast import Forecast, forecast
+from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import (
     forecast_cache_bytes,
@@ -23,6 +25,7 @@ from edgedistill.pipeline.generation.forecast import (
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.questions import questions_of
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting, teacher_shape
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -53,9 +56,39 @@ def check_task(path: Path) -> CheckResult:
         require_labels(source, dataset.labels)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
-    tokens = encoder.encode(dataset.texts("train")).lengths.mean()
-    expected = forecast(spec, source / "config.json", len(dataset.train), float(tokens))
-    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
+    lengths = encoder.encode(dataset.texts("train")).lengths
+    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
+    expected = forecast(
+        spec, source / "config.json", len(dataset.train), float(lengths.mean()), inside
+    )
+    warnings = [inside.reason] if inside and inside.reason else []
+    return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
+
+
+def expected_internals(
+    spec: TaskSpec, source: Path, lengths: np.ndarray
+) -> ExpectedInternals | None:
+    """What of the teacher's inside a run would keep; None where the strategy asks for none.
+
+    Args:
+        lengths: tokens of each training text; the texts made from them are taken to be as long.
+
+    Raises:
+        MissingSignal, SpecError: student or teacher cannot tell what the strategy compares.
+    """
+    from edgedistill.models.internals_cache import internals_bytes
+    from edgedistill.pipeline.search import candidates_of
+    from edgedistill.pipeline.stages.internals import reason_against
+
+    candidates = candidates_of(spec)
+    require_fitting(spec, candidates, source)
+    layers = layers_asked(spec, candidates, source)
+    if not layers:
+        return None
+    size_bytes = internals_bytes(layers, teacher_shape(source), lengths)
+    size_bytes = round(size_bytes * num_taught(spec, len(lengths)) / len(lengths))
+    # Where `run` writes unless it is told otherwise.
+    return ExpectedInternals(size_bytes, reason_against(size_bytes, Path("runs")))
 
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:

@@ -64,9 +64,7 @@ class Store:
                 earlier, killed attempt left.
             rooms: packages of edgedistill whose code the result depends on.
         """
-        code = {room: code_version(room) for room in rooms}
-        key = fingerprint({"stage": name, "inputs": inputs, "code": code})
-        folder = self.folder / f"{name}-{key[:16]}"
+        key, folder = self._place(name, inputs, rooms)
         stands = (folder / RECORD).exists()
         reused = stands or not self._compute(name, key, folder, inputs, compute)
         if reused:
@@ -75,6 +73,18 @@ class Store:
         result = StageResult(name, folder, key, seconds, reused)
         self.results.append(result)
         return result
+
+    def holds(self, name: str, inputs: Mapping[str, Any], *, rooms: tuple[str, ...]) -> bool:
+        """Whether `stage` would find its result."""
+        return (self._place(name, inputs, rooms)[1] / RECORD).exists()
+
+    def _place(
+        self, name: str, inputs: Mapping[str, Any], rooms: tuple[str, ...]
+    ) -> tuple[str, Path]:
+        """(fingerprint, folder) of a stage's result."""
+        code = {room: code_version(room) for room in rooms}
+        key = fingerprint({"stage": name, "inputs": inputs, "code": code})
+        return key, self.folder / f"{name}-{key[:16]}"
 
     def _compute(
         self,
