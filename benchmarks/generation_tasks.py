@@ -23,7 +23,8 @@ class Bench:
     """One task: its rows, the shapes of both models, their training, and what it must reach.
 
     `share`: most of the teacher's parameters that the student may have. `kept`: least share of
-    the teacher's score. `epochs`, `rates`: of teacher and student.
+    the teacher's score. `epochs`, `rates`: of teacher and student. `num_made`: prompts made from
+    the rows', which the teacher answers.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Bench:
     rates: tuple[float, float]
     share: float
     kept: float
+    num_made: int = 0
 
     @property
     def metric(self) -> Metric:
@@ -72,6 +74,7 @@ class Bench:
                 "training": _training(epochs[1], self.rates[1]),
                 "weight_types": ["f16", "q8_0"] if quick else list(TYPES),
             },
+            "distillation": {"augmentation": {"num_texts": 100 if quick else self.num_made}},
             "requirements": {"retention": self.kept - 0.02, "size_mb": 5.0, "valid": 0.95},
         }
         path = data / f"{spec['name']}.yaml"
@@ -107,6 +110,7 @@ SNIPS = Bench(
     rates=(3e-3, 5e-3),
     share=0.2,
     kept=0.97,
+    num_made=6000,
 )  # fmt: skip
 
 ENJA = Bench(

@@ -15,6 +15,7 @@ from typing import Any
 from edgedistill.core import errors
 from edgedistill.core.task_file import json_schema
 from edgedistill.models.families import FAMILIES
+from edgedistill.train.distill.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -56,7 +57,7 @@ def task_file(schema: Schema) -> str:
     for path, section in sections(schema):
         parts += [f"## {path or 'Top level'}", _flat(section["description"])]
         parts.append(_table(section, schema, path))
-    return "\n\n".join([*parts, *_families()]) + "\n"
+    return "\n\n".join([*parts, *_strategies(schema), *_families()]) + "\n"
 
 
 def generation_task_file(schema: Schema) -> str:
@@ -122,6 +123,23 @@ def exit_codes() -> str:
     ]) + "\n"  # fmt: skip
 
 
+def _strategies(schema: Schema) -> list[str]:
+    parts = [
+        "## Strategies of distillation",
+        "What an entry of `distillation.strategy` may say besides its `name`. "
+        "[Choose a strategy](../how-to/choose-a-strategy.md) tells what each needs.",
+    ]
+    for name in STRATEGIES:
+        form = next(
+            each for each in schema["$defs"].values()
+            if each["properties"].get("name", {}).get("const") == name
+        )  # fmt: skip
+        settings = {key: value for key, value in form["properties"].items() if key != "name"}
+        table = _table({"properties": settings}, schema, "")
+        parts += [f"### {name}", _flat(form["description"]), table]
+    return parts
+
+
 def _families() -> list[str]:
     parts = [
         "## Options of the student families",
@@ -169,7 +187,12 @@ def _left_out(default: str) -> str:
 
 def _type(value: Schema) -> str:
     """A JSON Schema type in words."""
+    if "oneOf" in value:
+        return "mapping"
     if "anyOf" in value:
+        single = [part for part in value["anyOf"] if part.get("type") != "array"]
+        if {"anyOf": single} in [part.get("items") for part in value["anyOf"]]:
+            return f"{_type({'anyOf': single})}, or a list of these"
         kinds = [_type(part) for part in value["anyOf"] if part.get("type") != "null"]
         # Where leaving the key out means something else, null must be written to say "none".
         is_said = len(kinds) < len(value["anyOf"]) and value.get("default") is not None
@@ -178,6 +201,8 @@ def _type(value: Schema) -> str:
         return f"`{json.dumps(value['const'])}`"
     if "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
+    if "prefixItems" in value:
+        return f"[{', '.join(_type(item) for item in value['prefixItems'])}]"
     if value["type"] == "array":
         return f"list of {_type(value['items'])}"
     names = {

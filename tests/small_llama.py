@@ -16,6 +16,33 @@ TEXTS = [
 ]
 CONTEXT = 128
 BOS, EOS, PAD = 0, 1, 2
+#: Characters beyond ASCII, escapes, a format, limits, keys that may be left out.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "intent": {"enum": ["refund", 'he said "no"\n', "größer/✓"]},
+        "note": {"type": "string", "maxLength": 6},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+        "due": {"type": ["string", "null"], "format": "date"},
+        "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2},
+    },
+    "required": ["intent", "days", "due"],
+    "additionalProperties": False,
+}
+#: What sets Llamas apart, as changes of `make_model`; every runtime must follow each.
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"tied": False},
+    {"num_key_value_heads": 4},
+    {"num_key_value_heads": 1},
+    {"head_dim": 32},
+    {"rms_norm_eps": 1e-3, "rope_theta": 100.0},
+    {"rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+    }},
+    {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
+)  # fmt: skip
 
 
 def make_tokenizer() -> Tokenizer:

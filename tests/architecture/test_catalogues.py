@@ -56,6 +56,7 @@ def test_an_unknown_kind_is_told_the_known_ones(family: str) -> None:
         ("student family", "students"),
         ("compression pass", "passes"),
         ("out-of-bounds score", "scores"),
+        ("distillation strategy", "strategies"),
     ],
 )
 def test_methods_of_a_family_are_under_an_independence_contract(family: str, contract: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import small_generation
+from edgedistill.core.conversation import Conversation, Turn
 from edgedistill.core.errors import DataError, ModelError, StorageError
 from edgedistill.core.events import Event, Listener, silent
 from edgedistill.core.task_file import load_task
@@ -20,6 +22,7 @@ from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.dataset import PreparedConversations, prepare_conversations
 from edgedistill.pipeline.generation.forecast import cache_bytes
+from edgedistill.pipeline.generation.questions import questions_of
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import Teacher, context_tokens, prepare_teacher
 from edgedistill.pipeline.generation.teacher_texts import (
@@ -122,6 +125,40 @@ def test_both_adds_the_texts_that_are_other(begin: Begin) -> None:
     ]
     assert len(both.rows) == len(train) + both.num_taken - both.num_known
     assert len({both.fingerprint, taught.fingerprint, begun.data.stage.fingerprint}) == 3
+
+
+def test_prompts_without_answers_are_answered_and_learned(begin: Begin, tmp_path: Path) -> None:
+    taught = prepare_texts(*begin(distillation={"texts": "teacher"}))
+    said = {row.prompt: row.turns for row in taught.rows}
+    asked = [row.prompt[0].content for row in taught.rows[:5]] + ["ten tea", "bread soap 3"]
+    small_generation.write_rows(tmp_path / "asked.jsonl", [{"prompt": text} for text in asked])
+    data = {"files": {s: f"{s}.jsonl" for s in ("train", "validation", "test")},
+            "unlabelled": str(tmp_path / "asked.jsonl")}  # fmt: skip
+    begun = begin(data=data, distillation={"augmentation": {"num_texts": 40}})
+    texts, train = prepare_texts(*begun), begun.data.rows.train
+    assert texts.num_asked == 47
+    assert texts.rows[: len(train)] == train
+    more = texts.rows[len(train) :]
+    assert len(more) == texts.num_taken == 47 - sum(texts.left_out.values())
+    assert texts.num_known == 0
+    # The same prompt, the same answer, whether it has one in the rows or not.
+    assert [row.turns for row in more[:5]] == [said[row.prompt] for row in more[:5]]
+    known = {row.prompt for row in train}
+    made = [row for row in more if row.id.startswith("made:")]
+    assert len(made) > 20
+    assert all(row.prompt not in known and row.response for row in made)
+    assert "47 prompts" in (texts.sentence() or "")
+    assert prepare_texts(*begun).rows == texts.rows
+    other = begin(data=data, distillation={"augmentation": {"num_texts": 40}}, seed=1)
+    assert prepare_texts(*other).rows != texts.rows
+
+
+def test_prompts_are_made_of_single_turns_alone(begin: Begin) -> None:
+    begun = begin(distillation={"augmentation": {"num_texts": 4}})
+    talk = Conversation("one", tuple(Turn(r, "x") for r in ("user", "assistant") * 2))
+    rows = replace(begun.data.rows, train=(talk,))
+    with pytest.raises(DataError, match="single turn"):
+        questions_of(begun.context.spec, rows)
 
 
 def test_a_killed_run_goes_on_after_its_last_part(begin: Begin, tmp_path: Path) -> None:
@@ -239,7 +276,7 @@ def test_the_run_tells_how_many_texts_were_taken(begin: Begin) -> None:
     run = run_task(context.root / "task.yaml", runs_dir=context.root / "runs")
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
     (note,) = (n for n in report["making"]["notes"] if "jumped" not in n)
-    assert "training prompts" in note
+    assert "217 prompts" in note
     assert note in (run.folder / "report.md").read_text(encoding="utf-8")
     assert "transfer" not in [stage.name for stage in run.stages]
 

@@ -87,23 +87,7 @@ def test_stories_are_told_word_for_word(kind: str, tmp_path: Path) -> None:
     assert num_parted <= 1
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"tied": False},
-        {"num_key_value_heads": 4},
-        {"num_key_value_heads": 1},
-        {"head_dim": 32},
-        {"rms_norm_eps": 1e-3, "rope_theta": 100.0},
-        {"rope_parameters": {
-            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
-        }},
-        {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("changes", small_llama.VARIANTS, ids=str)
 def test_a_random_model_writes_the_same_tokens(
     changes: dict[str, Any], tmp_path: Path, tokenizer: Tokenizer
 ) -> None:

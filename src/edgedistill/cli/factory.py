@@ -90,6 +90,9 @@ def check(task: TaskFile, as_json: AsJson = False) -> None:
                f"{result.spec.budget.wall_time_minutes:g}")  # fmt: skip
     typer.echo(f"  memory about {expected.memory_bytes / 1e9:.1f} GB, "
                f"disk about {expected.disk_bytes / 1e9:.1f} GB")  # fmt: skip
+    if expected.internals_bytes:
+        typer.echo(f"  of which {expected.internals_bytes / 1e6:,.1f} MB for what the teacher "
+                   "computes inside")  # fmt: skip
     for warning in result.warnings:
         typer.echo(f"\nwarning: {warning}")
 

@@ -101,10 +101,15 @@ def _quoted_errno(message: str) -> int | None:
     )
 
 
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder` is on, or would be."""
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    return shutil.disk_usage(existing).free
+
+
 def require_room(folder: Path, size_bytes: int) -> None:
     """Raise StorageError unless the file system of `folder` has `size_bytes` free."""
-    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < size_bytes:
         raise StorageError(
             f"{size_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free",

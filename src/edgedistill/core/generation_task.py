@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgedistill.core.task import (
+    AugmentationSpec,
     BoundarySpec,
     BudgetSpec,
     DataFiles,
@@ -86,6 +87,8 @@ class ConversationData(Section):
     messages_column: str = "messages"
     """Column or key with whole conversations, a list of {role, content}, instead of a prompt and
     its response."""
+    unlabelled: str | None = None
+    """A file of prompts without answers: the teacher answers them, the student learns that."""
     on_malformed: Literal["refuse", "quarantine"] = "refuse"
     """`quarantine` sets malformed rows aside in a file and goes on without them."""
 
@@ -250,6 +253,9 @@ class TokenDistillation(Section):
     """Weight of the true next token against the teacher's distribution."""
     top_k: Annotated[int, Field(ge=1, le=1024)] = 64
     """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
+    augmentation: AugmentationSpec = AugmentationSpec(num_texts=0)
+    """Prompts made from those of a single turn; the teacher answers them as it does
+    `data.unlabelled`."""
 
     @property
     def is_cached(self) -> bool:

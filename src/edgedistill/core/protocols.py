@@ -25,6 +25,11 @@ class Signal(StrEnum):
     TOP_IDS = "the likeliest tokens"
     TOP_LOGPROBS = "their log-probabilities"
     TOP_TAIL = "the mass of all other tokens"
+    STATES = "hidden states"
+    ATTENTIONS = "attention maps"
+    QUERIES = "queries of its attention"
+    KEYS = "keys of its attention"
+    VALUES = "values of its attention"
 
 
 class ModelOutput(NamedTuple):
@@ -77,7 +82,8 @@ class TrainingData(Protocol[GivenBatch]):
 class TrainingStep(Protocol[TakenBatch]):
     """One training method under the one loop: returns its loss terms; their sum is minimised."""
 
-    needs: ClassVar[frozenset[Signal]]
+    @property
+    def needs(self) -> frozenset[Signal]: ...
 
     def __call__(
         self, model: nn.Module, batch: TakenBatch, *, rng: torch.Generator

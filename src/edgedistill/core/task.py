@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgedistill.core.strategies import ResponseSettings, Strategies
+
 SCHEMA_VERSION = 1
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -183,8 +185,19 @@ class AugmentationSpec(Section):
 
 
 class DistillationSpec(Section):
-    """Response distillation: how the student learns from the teacher's outputs."""
+    """How the student learns from its teacher."""
 
+    strategy: Annotated[Strategies, Field(json_schema_extra={"default": "response"})] = (
+        ResponseSettings(),
+    )
+    """What the student learns of the teacher: a strategy's name, or a list of parts whose losses
+    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings."""
+    balance: bool = False
+    """Whether each part of the strategy is divided by a running mean of its own size, so that
+    weights compare parts whose losses are of different scale."""
+    generations: Annotated[int, Field(ge=1, le=10)] = 1
+    """Students in a row: each after the first is built anew and learns its answers from the one
+    before it; the last one ships."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Softening of both distributions; left out: the family's own default."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0

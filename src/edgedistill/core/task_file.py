@@ -126,38 +126,67 @@ def _complaints(
 ) -> list[str]:
     complaints = []
     for fault in error.errors(include_url=False):
-        key: Key = fault["loc"]
-        known = key
-        while known and known not in lines:
-            known = known[:-1]
+        key, known = _key_in_file(fault["loc"], lines)
         where = f"{path}:{lines[known]}" if known else str(path)
         name = ".".join(str(part) for part in key) or "task"
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(key, form)}"
+            message = f"unknown key{_suggestion(fault['loc'], form)}"
         elif fault["type"] == "missing":
             message = "this key is required"
+        elif fault["type"] == "union_tag_not_found":
+            message = "an entry needs a name"
+        elif fault["type"] == "union_tag_invalid":
+            tag, known_tags = fault["ctx"]["tag"], fault["ctx"]["expected_tags"].replace("'", "")
+            message = f"no strategy is called {tag!r}\n  → one of: {known_tags}"
         elif "input" in fault and not isinstance(fault["input"], dict):
             message += f", not {fault['input']!r}"
         complaints.append(f"{where}: {name}: {message}")
     return complaints
 
 
+def _key_in_file(key: Key, lines: dict[Key, int]) -> tuple[Key, Key]:
+    """A fault's key as the file writes it, and as much of it as stands there.
+
+    Between two keys pydantic names what is no key: the form that a mapping has by its `name`, and
+    the place in a list that the file leaves out for its only entry.
+    """
+    known: Key = ()
+    for part in key:
+        if (*known, part) in lines:
+            known = (*known, part)
+    last = key[-1:]
+    return (known if known[-1:] == last else (*known, *last)), known
+
+
 def _suggestion(key: Sequence[str | int], form: type[BaseModel]) -> str:
     """The known keys beside an unknown one, the nearest first."""
-    section: Any = form
+    sections: list[type[BaseModel]] = [form]
     for part in key[:-1]:
-        if isinstance(part, int):  # an item of a list of sections
+        if isinstance(part, int):
             continue
-        annotation = section.model_fields[part].annotation if part in section.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(
-            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
-        )
-        if section is None:
-            return ""
-    names = list(section.model_fields)
+        inner = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
+        # Of the forms that an entry may have, the one of its name.
+        sections = _forms(*inner) or [s for s in sections if _name_of(s) == part]
+    names = list(dict.fromkeys(name for s in sections for name in s.model_fields))
+    if not names:
+        return ""
     near = difflib.get_close_matches(str(key[-1]), names, n=1)
     if near:
         return f"\n  → did you mean {near[0]!r}?"
     return f"\n  → one of: {', '.join(names)}"
+
+
+def _forms(*annotations: Any) -> list[type[BaseModel]]:
+    """The models within type annotations."""
+    found: list[type[BaseModel]] = []
+    for annotation in annotations:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        else:
+            found += _forms(*getattr(annotation, "__args__", ()))
+    return found
+
+
+def _name_of(form: type[BaseModel]) -> Any:
+    return form.model_fields["name"].default if "name" in form.model_fields else None

@@ -21,7 +21,8 @@ class ConversationReport:
 
     `lengths`: 50th, 95th and 100th percentile of characters of prompt and response together.
     `num_conflicting`: training prompts that stand with different responses. `num_leaked`: test
-    prompts that stand in the training split too, by split. `set_aside`: malformed rows by split,
+    prompts that stand in the training split too, by split; `num_asked`: that stand among the
+    prompts without answers. `set_aside`: malformed rows by split,
     with their places and reasons.
     """
 
@@ -31,6 +32,7 @@ class ConversationReport:
     num_duplicates: int
     num_conflicting: int
     num_leaked: Mapping[str, int]
+    num_asked: Mapping[str, int]
     set_aside: Mapping[str, Sequence[str]]
 
     def as_json(self) -> dict[str, Any]:
@@ -63,13 +65,20 @@ class ConversationReport:
             for name, num in self.num_leaked.items()
             if num
         ]
+        found += [
+            ("warning", f"{num:,} prompts of {name} stand among those without answers too")
+            for name, num in self.num_asked.items()
+            if num
+        ]
         return found
 
 
 def report_on(
-    splits: Mapping[str, Sequence[Conversation]], set_aside: Mapping[str, Sequence[str]] = {}
+    splits: Mapping[str, Sequence[Conversation]],
+    set_aside: Mapping[str, Sequence[str]] = {},
+    unlabelled: Sequence[str] = (),
 ) -> ConversationReport:
-    """Look at the splits; `train` is one of them."""
+    """Look at the splits; `train` is one of them. `unlabelled`: prompts without answers."""
     train = splits["train"]
     prompts = [_prompt(row) for row in train]
     pairs = Counter((prompt, row.response) for prompt, row in zip(prompts, train, strict=True))
@@ -81,13 +90,16 @@ def report_on(
         num_hard=sum(row.is_hard for row in train),
         num_duplicates=sum(num - 1 for num in pairs.values()),
         num_conflicting=sum(num > 1 for num in known.values()),
-        num_leaked={
-            name: sum(_prompt(row) in seen for row in rows)
-            for name, rows in splits.items()
-            if name != "train"
-        },
+        num_leaked=_num_within(seen, splits),
+        num_asked=_num_within(set(unlabelled), splits),
         set_aside={name: reasons for name, reasons in set_aside.items() if reasons},
     )
+
+
+def _num_within(prompts: set[str], splits: Mapping[str, Sequence[Conversation]]) -> dict[str, int]:
+    """How many rows of each held-out split have one of these prompts."""
+    held_out = {name: rows for name, rows in splits.items() if name != "train"}
+    return {name: sum(_prompt(row) in prompts for row in rows) for name, rows in held_out.items()}
 
 
 def _prompt(row: Conversation) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from edgedistill.core.errors import BudgetExceeded
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
@@ -15,7 +17,7 @@ from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
-from edgedistill.pipeline.forecast import Forecast, forecast
+from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import (
     forecast_cache_bytes,
@@ -23,6 +25,8 @@ from edgedistill.pipeline.generation.forecast import (
     require_cache_room,
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
+from edgedistill.pipeline.generation.questions import questions_of
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting, teacher_shape
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -55,9 +59,39 @@ def check_task(path: Path) -> CheckResult:
         require_labels(source, dataset.labels)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
-    tokens = encoder.encode(dataset.texts("train")).lengths.mean()
-    expected = forecast(spec, source / "config.json", len(dataset.train), float(tokens))
-    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
+    lengths = encoder.encode(dataset.texts("train")).lengths
+    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
+    expected = forecast(
+        spec, source / "config.json", len(dataset.train), float(lengths.mean()), inside
+    )
+    warnings = [inside.reason] if inside and inside.reason else []
+    return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
+
+
+def expected_internals(
+    spec: TaskSpec, source: Path, lengths: np.ndarray
+) -> ExpectedInternals | None:
+    """What of the teacher's inside a run would keep; None where the strategy asks for none.
+
+    Args:
+        lengths: tokens of each training text; the texts made from them are taken to be as long.
+
+    Raises:
+        MissingSignal, SpecError: student or teacher cannot tell what the strategy compares.
+    """
+    from edgedistill.models.internals_cache import internals_bytes
+    from edgedistill.pipeline.search import candidates_of
+    from edgedistill.pipeline.stages.internals import reason_against
+
+    candidates = candidates_of(spec)
+    require_fitting(spec, candidates, source)
+    layers = layers_asked(spec, candidates, source)
+    if not layers:
+        return None
+    size_bytes = internals_bytes(layers, teacher_shape(source), lengths)
+    size_bytes = round(size_bytes * num_taught(spec, len(lengths)) / len(lengths))
+    # Where `run` writes unless it is told otherwise.
+    return ExpectedInternals(size_bytes, reason_against(size_bytes, Path("runs")))
 
 
 def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
@@ -84,9 +118,11 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     turns = [turn for row in rows.train for turn in row.turns]
     characters = sum(len(turn.content) for turn in turns)
     answered = sum(len(turn.content) for turn in turns if turn.role == "assistant")
+    num_own = len(rows.train) if spec.distillation.texts != "rows" else 0
+    share_more = (len(questions_of(spec, rows)) - num_own) / len(rows.train)
     # Where `run` writes unless it is told otherwise.
-    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases))
-    expected = forecast_generation(spec, characters, answered, len(rows.test), bases)
+    require_cache_room(Path("runs"), forecast_cache_bytes(spec, answered, bases, share_more))
+    expected = forecast_generation(spec, characters, answered, len(rows.test), bases, share_more)
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 

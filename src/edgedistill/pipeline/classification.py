@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.search import candidates_of, search
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.verification import verify_choice
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
 from edgedistill.pipeline.verified import Verified
 
 
@@ -23,13 +26,20 @@ def carry_out(context: Context) -> Verified:
 
     Raises:
         SpecError: the student is of an unknown family, or has options that its family lacks.
+        MissingSignal: the strategy needs what student or teacher cannot tell.
     """
-    candidates = candidates_of(context.spec)
+    spec = context.spec
+    candidates = candidates_of(spec)
+    if not is_default(spec):
+        source = resolve_teacher(spec.teacher.source, root=context.root)
+        require_fitting(spec, candidates, source)
     data = prepare_data(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
 
-    ground = Ground(context, data, teacher, transfer)
+    layers = layers_asked(spec, candidates, teacher.source)
+    internals = prepare_internals(context, data, teacher, transfer, layers)
+    ground = Ground(context, data, teacher, transfer, internals)
 
     def make(candidate: Candidate) -> Artefact:
         return make_artefact(ground, train_student(ground, candidate))

@@ -274,4 +274,9 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    return making(made.ground.context, trained)
+    notes = [made.ground.internals.note] if made.ground.internals else []
+    if scores := student.training.get("generations"):
+        told = ", ".join(f"{score:.4g}" for score in scores)
+        notes.append(f"Each of {len(scores)} students in a row learned from the one before it; "
+                     f"{closeness}: {told}.")  # fmt: skip
+    return making(made.ground.context, trained, notes=notes)

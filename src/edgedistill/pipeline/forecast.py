@@ -23,15 +23,34 @@ FIXED_S = 60.0
 FAMILY_COST = {"static": 1.0, "linear": 0.1, "small_transformer": 2.0, "truncated": 8.0}
 #: Epochs that early stopping leaves of those allowed, on average.
 EPOCH_SHARE = 0.9
+#: Epochs of a student whose teacher reads along: the recipe's of those whose inside can be read.
+LIVE_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class ExpectedInternals:
+    """Bytes of what the teacher computes inside, and why it is not kept (empty: it is)."""
+
+    size_bytes: int
+    reason: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is kept."""
+        return not self.reason
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds by stage, and the most memory and disk in bytes."""
+    """Seconds by stage, and the most memory and disk in bytes.
+
+    `internals_bytes`: of the disk, what is kept of the teacher's inside.
+    """
 
     seconds: dict[str, float]
     memory_bytes: int
     disk_bytes: int
+    internals_bytes: int = 0
 
     @property
     def total_s(self) -> float:
@@ -43,8 +62,18 @@ class Forecast:
         return {**asdict(self), "total_s": self.total_s}
 
 
+def num_taught(spec: TaskSpec, num_rows: int) -> int:
+    """Texts of the transfer set that students learn from, out of so many training rows."""
+    num = num_rows + spec.distillation.augmentation.num_texts
+    return min(num, spec.distillation.num_texts or num)
+
+
 def forecast(
-    spec: TaskSpec | ExtractionSpec, config: Path, num_rows: int, tokens_a_text: float
+    spec: TaskSpec | ExtractionSpec,
+    config: Path,
+    num_rows: int,
+    tokens_a_text: float,
+    inside: ExpectedInternals | None = None,
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -52,6 +81,7 @@ def forecast(
         config: the teacher's config.json.
         num_rows: training rows.
         tokens_a_text: mean tokens of a training text.
+        inside: what is to be kept of the teacher's inside; None where nothing is asked for.
     """
     shape = json.loads(config.read_text(encoding="utf-8"))
     hidden = int(shape.get("hidden_size", 768))
@@ -69,17 +99,29 @@ def forecast(
         "data": 2.0 + num_rows * 2e-4,
         "teacher": epochs * (3.0 * forward * num_rows + update),
         "transfer": forward * transfer,
-        "students": _student_cost(spec.student.family) * forward * transfer,
+        "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
     }
+    kept_bytes = 0
+    if inside and isinstance(spec, TaskSpec):
+        times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS
+        seconds["teacher's inside"] = times * forward * num_taught(spec, num_rows)
+        kept_bytes = inside.size_bytes if inside.fits else 0
     parameters = weights + table
     memory = 700e6 + 16.0 * parameters + 64 * spec.input.max_tokens * hidden * layers * 40
-    disk = 4 * parameters * 6 + transfer * (2 * 150 + 4 * tokens_a_text) + 100e6
-    return Forecast(seconds, int(memory), int(disk))
+    disk = 4 * parameters * 6 + transfer * (2 * 150 + 4 * tokens_a_text) + 100e6 + kept_bytes
+    return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 
-def _student_cost(family: str) -> float:
-    return sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
+    """What the students cost, in readings of the transfer set by the teacher."""
+    if isinstance(spec, ExtractionSpec):
+        return FAMILY_COST[spec.student.family]
+    family, distillation = spec.student.family, spec.distillation
+    once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+    # Each part of this kind reads every batch twice more.
+    views = 2 * sum(part.name == "consistency" for part in distillation.strategy)
+    return once * distillation.generations * (1 + views)
 
 
 def matrix_rate() -> float:

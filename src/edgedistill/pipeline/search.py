@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
+from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.task import Requirements, TaskSpec
 from edgedistill.evaluate.intervals import retention_interval
@@ -125,6 +125,10 @@ def _try(
         if context.spec.student.family != "auto":
             raise
         return Tried(candidate, None, reason=f"does not suit this teacher: {error.what}")
+    except (MissingSignal, SpecError) as error:
+        if context.spec.student.family != "auto":
+            raise
+        return Tried(candidate, None, reason=f"does not suit this strategy: {error.what}")
     return Tried(candidate, artefact, foreseen_retention(artefact, teacher_right, context))
 
 

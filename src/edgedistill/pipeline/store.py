@@ -6,19 +6,21 @@ import ast
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import edgedistill
-from edgedistill.core.errors import StorageError
+from edgedistill.core.errors import RunLocked, StorageError
 from edgedistill.core.events import Event, Listener
 from edgedistill.core.files import exclusive, fingerprint, read_json, storage_errors, write_json
 
 RECORD = "stage.json"
+#: Seconds between two looks at a stage that another run is making.
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,27 @@ class Store:
                 earlier, killed attempt left.
             rooms: packages of edgedistill whose code the result depends on.
         """
-        code = {room: code_version(room) for room in rooms}
-        key = fingerprint({"stage": name, "inputs": inputs, "code": code})
-        folder = self.folder / f"{name}-{key[:16]}"
-        if not (folder / RECORD).exists():
-            self._compute(name, key, folder, inputs, compute)
-            reused = False
-        else:
+        key, folder = self._place(name, inputs, rooms)
+        stands = (folder / RECORD).exists()
+        reused = stands or not self._compute(name, key, folder, inputs, compute)
+        if reused:
             self.listener(Event(name, "reused", "stands as it was"))
-            reused = True
         seconds = float(read_json(folder / RECORD)["seconds"])
         result = StageResult(name, folder, key, seconds, reused)
         self.results.append(result)
         return result
+
+    def holds(self, name: str, inputs: Mapping[str, Any], *, rooms: tuple[str, ...]) -> bool:
+        """Whether `stage` would find its result."""
+        return (self._place(name, inputs, rooms)[1] / RECORD).exists()
+
+    def _place(
+        self, name: str, inputs: Mapping[str, Any], rooms: tuple[str, ...]
+    ) -> tuple[str, Path]:
+        """(fingerprint, folder) of a stage's result."""
+        code = {room: code_version(room) for room in rooms}
+        key = fingerprint({"stage": name, "inputs": inputs, "code": code})
+        return key, self.folder / f"{name}-{key[:16]}"
 
     def _compute(
         self,
@@ -83,13 +93,15 @@ class Store:
         folder: Path,
         inputs: Mapping[str, Any],
         compute: Callable[[Path], None],
-    ) -> None:
+    ) -> bool:
+        """Compute the stage; False where another run did while this one waited for it."""
         partial = folder.with_name(folder.name + ".partial")
         with storage_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
-        with exclusive(partial):
+        with self._alone(name, partial):
             if (folder / RECORD).exists():
-                return
+                shutil.rmtree(partial, ignore_errors=True)
+                return False
             self.listener(Event(name, "started"))
             started = time.monotonic()
             spent = partial / "seconds.json"
@@ -112,6 +124,23 @@ class Store:
             partial.rename(folder)
         (folder / ".lock").unlink(missing_ok=True)
         self.listener(Event(name, "finished", f"{seconds:.1f} s"))
+        return True
+
+    @contextmanager
+    def _alone(self, name: str, partial: Path) -> Iterator[None]:
+        """Hold a stage's folder; where another run holds it, wait: two runs share what they can."""
+        told = False
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(exclusive(partial))
+                    break
+                except RunLocked:
+                    if not told:
+                        self.listener(Event(name, "note", "waits for another run to make it"))
+                    told = True
+                    time.sleep(POLL_S)
+            yield
 
 
 @cache

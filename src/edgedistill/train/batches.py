@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,18 +18,23 @@ from edgedistill.core.protocols import Batch, Signal
 POOL = 50
 
 
+class SignalRows(Protocol):
+    """A signal by text: an array of first axis n, or what gives the rows asked for as one."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a step may learn from.
 
-    `labels` int64 [n], -1 where a text has none; `signals` arrays of first axis n, may be
-    memory-mapped.
+    `labels` int64 [n], -1 where a text has none; `signals` may be memory-mapped.
     """
 
     texts: Encoded
     labels: np.ndarray
     pad_id: int
-    signals: Mapping[Signal, np.ndarray] = field(default_factory=dict)
+    signals: Mapping[Signal, SignalRows] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -25,24 +25,27 @@ class SpikeGuard:
     """When a loss is a spike, and what happens then.
 
     A loss is a spike where it or its gradient is not finite, or where it is the last of `in_a_row`
-    losses that exceed `level + max(deviations · 1.4826 · MAD, rise · |level|, floor)`: one alone
-    is a hard batch, several are a model that goes astray. Level and MAD are median and
-    median absolute deviation of the last `window` accepted losses, those of the lowest median so
-    far: a slow climb would carry the present ones along. Until `least` losses were accepted, the
-    level is the median of those there are and the MAD counts as 0; the first loss is only to be
-    finite. A spike is neither learned from nor counted: weights and optimizer go back to the
-    last snapshot, and every rate is multiplied by `rate_factor` from there on, as long as the run
-    lasts. A snapshot is taken after `every` updates, as soon as a loss is within half the margin,
-    so it holds weights that were seen to do well; before an epoch's first one it is the best
-    epoch's weights, with a fresh optimizer. After `most` rollbacks the next spike is an error.
+    losses that exceed `level + max(deviations · 1.4826 · MAD, rise · |level|, floor)`; one that
+    exceeds twice the margin counts twice, and so does every one until `least` were accepted. One
+    alone is a hard batch, several are a model that goes astray. (Losses of batches have long tails:
+    where any two in a row told, and the floor was 0.2, a sound run of 3,500 batches was set back.)
+    Level and MAD are median and median absolute deviation of the last `window` accepted losses,
+    those of the lowest median so far: a slow climb would carry the present ones along. Until
+    `least` losses were accepted, the level is the median of those there are and the MAD counts as
+    0; the first loss is only to be finite. A spike is neither learned from nor counted: weights and
+    optimizer go back to the last snapshot, and every rate is multiplied by `rate_factor` from there
+    on, as long as the run lasts. A snapshot is taken after `every` updates, as soon as a loss is
+    within half the margin, so it holds weights that were seen to do well; before an epoch's first
+    one it is the best epoch's weights, with a fresh optimizer. After `most` rollbacks the next
+    spike is an error.
     """
 
     window: int = 32
     least: int = 8
     deviations: float = 6.0
     rise: float = 0.5
-    floor: float = 0.2
-    in_a_row: int = 2
+    floor: float = 0.5
+    in_a_row: int = 4
     every: int = 20
     rate_factor: float = 0.25
     most: int = 6
@@ -127,7 +130,7 @@ class SpikeWatch:
             self._above = 0
             self._accept(loss, loss <= level + margin / 2, self._guard)
             return False
-        self._above += 1
+        self._above += 2 if self._calm is None or loss > level + 2 * margin else 1
         if finite and self._above < self._guard.in_a_row:
             return False
         self._above = 0

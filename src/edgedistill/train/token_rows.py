@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -87,11 +86,13 @@ class TokenSet:
 class OfTokens:
     """A method for classifiers, applied to every token as to a text."""
 
-    needs: ClassVar[frozenset[Signal]] = frozenset()
-
     def __init__(self, step: Step) -> None:
         self._step = step
-        self.needs = step.needs  # type: ignore[misc]
+
+    @property
+    def needs(self) -> frozenset[Signal]:
+        """What must come with the batches."""
+        return self._step.needs
 
     def __call__(
         self, model: nn.Module, batch: TokenBatch, *, rng: torch.Generator

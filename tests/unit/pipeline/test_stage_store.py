@@ -7,16 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import edgedistill
-from edgedistill.core.errors import RunLocked, StorageError
+from edgedistill.core.errors import StorageError
 from edgedistill.core.events import Event, silent
-from edgedistill.core.files import exclusive, read_json
+from edgedistill.core.files import read_json
 from edgedistill.pipeline.store import RECORD, StageResult, Store, code_version
 
 
@@ -205,13 +207,48 @@ Store(Path({str(store.folder)!r}), silent).stage("sum", {{"a": 1}}, compute, roo
     assert read_json(result.folder / RECORD)["inputs"] == {"a": 1}
 
 
-def test_a_stage_that_another_process_works_on_is_refused(store: Store) -> None:
-    result = stage(store, Work())
-    partial = result.folder.with_name(result.folder.name + ".partial")
-    result.folder.rename(partial)
-    (partial / RECORD).unlink()
-    with exclusive(partial), pytest.raises(RunLocked):
-        stage(store, Work())
+def test_a_stage_that_another_run_makes_is_waited_for(store: Store) -> None:
+    begun, told, work = threading.Event(), threading.Event(), Work()
+
+    def slow(folder: Path) -> None:
+        begun.set()
+        assert told.wait(30)
+        work(folder)
+
+    other_work, notes = Work(), list[Event]()
+
+    def note(event: Event) -> None:
+        notes.append(event)
+        told.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(stage, store, slow)
+        assert begun.wait(30)
+        second = stage(Store(store.folder, note), other_work)
+    assert (work.times, other_work.times) == (1, 0)
+    assert second.folder == first.result().folder
+    assert (first.result().reused, second.reused) == (False, True)
+    assert [(e.kind, e.message) for e in notes] == [
+        ("note", "waits for another run to make it"), ("reused", "stands as it was"),
+    ]  # fmt: skip
+    assert not list(store.folder.glob("*.partial"))
+
+
+def test_a_stage_whose_maker_fails_is_made_by_the_run_that_waited(store: Store) -> None:
+    begun, told, work = threading.Event(), threading.Event(), Work()
+
+    def fail(folder: Path) -> None:
+        begun.set()
+        assert told.wait(30)
+        raise ValueError("no")
+
+    waiting = Store(store.folder, lambda _: told.set())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(stage, store, fail)
+        assert begun.wait(30)
+        second = stage(waiting, work)
+    assert isinstance(first.exception(), ValueError)
+    assert (work.times, second.reused) == (1, False)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedistill.core.protocols import ModelOutput
+from edgedistill.core.protocols import ModelOutput, Signal
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
@@ -110,17 +110,27 @@ class EncoderLayer(nn.Module):
 
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         """Return ``[b, s, h]``; ``bias`` ``[b, 1, 1, s]`` is added to the attention scores."""
+        return self.read(states, bias)[Signal.STATES]
+
+    def read(self, states: Tensor, bias: Tensor) -> dict[Signal, Tensor]:
+        """The same, and what was computed on the way (shapes: see `models.internals`)."""
         batch, length, _ = states.shape
         qkv = self.qkv(states).view(batch, length, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # Not scaled_dot_product_attention: on a CPU its bf16 kernel takes 9 times as long here.
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias.to(query.dtype)
         activate = ACTIVATIONS[self.activation]
-        mixed = scores.softmax(-1).to(value.dtype) @ value
+        attention = scores.softmax(-1)
+        mixed = attention.to(value.dtype) @ value
         mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
         states = self.attention_norm(states + self.attended(mixed))
-        output: Tensor = self.output_norm(states + self.down(activate(self.up(states))))
-        return output
+        return {
+            Signal.STATES: self.output_norm(states + self.down(activate(self.up(states)))),
+            Signal.ATTENTIONS: attention,
+            Signal.QUERIES: query,
+            Signal.KEYS: key,
+            Signal.VALUES: value,
+        }
 
 
 class TransformerStudent(nn.Module):
@@ -140,33 +150,47 @@ class TransformerStudent(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         """Answer ``[b, s]`` ids and mask with logits ``[b, labels]`` and features ``[b, h]``."""
-        features = _mean(self.states(input_ids, attention_mask), attention_mask)
-        return ModelOutput(self.head(features), features)
-
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The last layer's states ``[b, s, h]``."""
-        states: Tensor = self.embedding(input_ids)
-        bias = (1.0 - attention_mask.to(states.dtype))[:, None, None, :] * -1e4
+        states, mask, bias = self._embedded(input_ids, attention_mask)
         for layer in self.encoder_layers():
             states = layer(states, bias)
-        return states
+        return self._answer(states, mask)
+
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[ModelOutput, dict[Signal, list[Tensor]]]:
+        """The answer, and of every layer what it computed (shapes: see `models.internals`)."""
+        states, mask, bias = self._embedded(input_ids, attention_mask)
+        readings = []
+        for layer in self.encoder_layers():
+            readings.append(layer.read(states, bias))
+            states = readings[-1][Signal.STATES]
+        internals = {s: [reading[s] for reading in readings] for s in readings[0]}
+        return self._answer(states, mask), internals
+
+    def _embedded(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States before the first layer, the mask in their type, and what attention adds."""
+        states = self.embedding(input_ids)
+        mask = attention_mask.to(states.dtype)
+        return states, mask, (1.0 - mask)[:, None, None, :] * -1e4
+
+    def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
+        features = _mean(states, mask)
+        return ModelOutput(self.head(features), features)
 
 
 class TransformerTagger(TransformerStudent):
-    """The same network with its head on every token: logits ``[b, s, tags]``."""
+    """The same network with its head on every token: logits ``[b, s, tags]``, features
+    ``[b, h]``."""
 
     @classmethod
     def of(cls, student: TransformerStudent) -> TransformerTagger:
         """A tagger of a student's own parts."""
         return cls(student.embedding, student.encoder_layers(), student.head)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
-        """Answer ``[b, s]`` ids and mask with logits ``[b, s, tags]`` and features ``[b, h]``."""
-        states = self.states(input_ids, attention_mask)
-        return ModelOutput(self.head(states), _mean(states, attention_mask))
+    def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
+        return ModelOutput(self.head(states), _mean(states, mask))
 
 
-def _mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of the mask, ``[b, h]``."""
-    mask = attention_mask.to(states.dtype)
     return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from edgedistill.core.artefacts import Encoded
+from edgedistill.models.internals import NetworkShape
 from edgedistill.models.students.vocabulary import KeptVocabulary
 
 
@@ -58,7 +59,8 @@ class StudentFamily:
 
     `presets`: what `auto` tries, by name. `recipe` is None where `build` returns a model that is
     already fitted (no teacher, no loop). `size_bytes(config, num_rows, num_labels, hidden)`:
-    bytes of model with INT8 weights, before anything is trained.
+    bytes of model with INT8 weights, before anything is trained. `shape(config, teacher)`: of a
+    student whose inside can be read (`models.internals.TellsInside`); None where it cannot.
     """
 
     config: type[BaseModel]
@@ -66,3 +68,4 @@ class StudentFamily:
     build: Callable[[Material, Any], nn.Module]
     recipe: Recipe | None
     size_bytes: Callable[[Any, int, int, int], int]
+    shape: Callable[[Any, NetworkShape], NetworkShape] | None = None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgedistill.core.errors import ModelError
+from edgedistill.models.internals import NetworkShape
 from edgedistill.models.students import truncated
 from edgedistill.models.students.bert_blocks import (
     EncoderLayer,
@@ -139,9 +140,18 @@ def _truncation(teacher: nn.Module, config: SmallTransformerConfig) -> Truncated
     head_size = encoder.config.hidden_size // encoder.config.num_attention_heads
     return TruncatedConfig(
         layers=config.layers,
-        num_heads=config.num_heads or max(1, config.hidden_size // head_size),
+        num_heads=_num_heads(config, head_size),
         intermediate_size=config.intermediate_size,
     )
+
+
+def _num_heads(config: SmallTransformerConfig, head_size: int) -> int:
+    return config.num_heads or max(1, config.hidden_size // head_size)
+
+
+def _shape(config: SmallTransformerConfig, teacher: NetworkShape) -> NetworkShape:
+    heads = min(_num_heads(config, teacher.head_size), teacher.num_heads)
+    return NetworkShape(len(config.layers), config.hidden_size, heads, teacher.head_size)
 
 
 def _build(material: Material, config: SmallTransformerConfig) -> TransformerStudent:
@@ -162,4 +172,5 @@ FAMILY = StudentFamily(
     build=_build,
     recipe=truncated.RECIPE,
     size_bytes=_size_bytes,
+    shape=_shape,
 )

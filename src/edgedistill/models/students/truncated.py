@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgedistill.core.errors import ModelError
+from edgedistill.models.internals import ENCODERS, NetworkShape
 from edgedistill.models.students.bert_blocks import (
     ACTIVATIONS,
     EncoderLayer,
@@ -135,11 +136,10 @@ def copy_head(teacher: nn.Module) -> nn.Linear:
 def _check(encoder: Any, config: TruncatedConfig) -> None:
     """Refuse an encoder that the blocks cannot stand for."""
     known = encoder.config
-    families = ("bert", "roberta", "xlm-roberta", "camembert")
-    if known.model_type not in families or known.hidden_act not in ACTIVATIONS:
+    if known.model_type not in ENCODERS or known.hidden_act not in ACTIVATIONS:
         raise ModelError(
             f"no student can be cut out of a {known.model_type!r} encoder ({known.hidden_act!r})",
-            fix=f"use one of {families}, or a student that is built from nothing",
+            fix=f"use one of {ENCODERS}, or a student that is built from nothing",
         )
     if max(config.layers) >= known.num_hidden_layers:
         raise ModelError(f"the teacher has {known.num_hidden_layers} layers, not {config.layers}")
@@ -165,6 +165,11 @@ def _size_bytes(config: TruncatedConfig, num_rows: int, num_labels: int, hidden:
     return transformer_bytes(hidden, len(config.layers), inner, rank, num_rows, num_labels)
 
 
+def _shape(config: TruncatedConfig, teacher: NetworkShape) -> NetworkShape:
+    heads = min(config.num_heads or teacher.num_heads, teacher.num_heads)
+    return NetworkShape(len(config.layers), teacher.hidden_size, heads, teacher.head_size)
+
+
 RECIPE = Recipe(
     num_epochs=3, control_epochs=5, learning_rate=5e-4, batch_size=64,
     least_steps=300, temperature=2.0,
@@ -177,4 +182,5 @@ FAMILY = StudentFamily(
     build=_build,
     recipe=RECIPE,
     size_bytes=_size_bytes,
+    shape=_shape,
 )

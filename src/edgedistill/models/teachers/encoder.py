@@ -16,13 +16,12 @@ from transformers.utils import logging as transformers_logging_untyped
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import write_json
 from edgedistill.core.protocols import ModelOutput
-from edgedistill.models.teachers.sources import require_labels
+from edgedistill.models.teachers.sources import OWN_CLASSIFIER, require_labels
 
 transformers_logging: Any = transformers_logging_untyped
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
-HEAD_FILE = "classifier.json"
 ATTENTION = "eager"
 
 
@@ -101,7 +100,7 @@ def fine_tuned_classifier(folder: Path, labels: tuple[str, ...]) -> nn.Module:
     Raises:
         ModelError: its label names differ from the task's.
     """
-    if (folder / HEAD_FILE).is_file():
+    if (folder / OWN_CLASSIFIER).is_file():
         return load_classifier(folder, labels)
     require_labels(folder, labels)
     model = _load(AutoModelForSequenceClassification, folder, may_lack=())
@@ -130,16 +129,16 @@ def save_classifier(model: EncoderClassifier, folder: Path, labels: tuple[str, .
     model.encoder.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
-    write_json(folder / HEAD_FILE, {"labels": list(labels)})
+    write_json(folder / OWN_CLASSIFIER, {"labels": list(labels)})
 
 
 def load_classifier(
     folder: Path, labels: tuple[str, ...], form: type[EncoderClassifier] = EncoderClassifier
 ) -> EncoderClassifier:
     """Read what `save_classifier` wrote of a model of this form."""
-    saved = json.loads((folder / HEAD_FILE).read_text(encoding="utf-8"))["labels"]
+    saved = json.loads((folder / OWN_CLASSIFIER).read_text(encoding="utf-8"))["labels"]
     if tuple(saved) != labels:
-        raise ModelError("saved with other labels", where=str(folder / HEAD_FILE))
+        raise ModelError("saved with other labels", where=str(folder / OWN_CLASSIFIER))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     factory: Any = AutoModel
     encoder = factory.from_config(config, attn_implementation=ATTENTION)

@@ -17,6 +17,8 @@ WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin")
 TOKENIZER = "tokenizer.json"
 ADAPTERS = "adapter_config.json"
+#: Labels of a classifier that was fine-tuned here.
+OWN_CLASSIFIER = "classifier.json"
 #: Weights in several files, and which tensor is in which.
 INDEX = f"{WEIGHTS}.index.json"
 
@@ -135,7 +137,7 @@ def classifier_labels(folder: Path) -> tuple[str, ...]:
     Raises:
         ModelError: it states none.
     """
-    own = folder / "classifier.json"
+    own = folder / OWN_CLASSIFIER
     if own.is_file():
         return tuple(read_json(own)["labels"])
     names = read_json(folder / "config.json").get("id2label")

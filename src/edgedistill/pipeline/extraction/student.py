@@ -191,7 +191,7 @@ def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
     import torch
 
     from edgedistill.models.inference import token_outputs
-    from edgedistill.train.distill.response import softened_kl
+    from edgedistill.train.distill.logit_losses import softened_kl
 
     documents = ground.teacher.encoder.encode(ground.data.rows.validation)
     kept = documents.is_content

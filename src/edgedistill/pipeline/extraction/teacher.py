@@ -20,10 +20,23 @@ from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.extraction.tagging import tag_names
 from edgedistill.tasks.extraction.encoding import DocumentEncoder, EncodedDocuments
 
+#: Not all of `train`: how students are taught is nothing to the teacher.
 ROOMS = (
-    "train", "models/teachers", "models/inference", "tasks", "runtime/tokenizer",
-    "runtime/extraction", "pipeline/stages/teacher", "pipeline/extraction/teacher",
-)  # fmt: skip
+    "train/averaging",
+    "train/batches",
+    "train/checkpoint",
+    "train/loop",
+    "train/spikes",
+    "train/token_rows",
+    "train/tune/supervised",
+    "models/inference",
+    "models/teachers",
+    "tasks",
+    "runtime/tokenizer",
+    "runtime/extraction",
+    "pipeline/stages/teacher",
+    "pipeline/extraction/teacher",
+)
 
 
 @dataclass(frozen=True)

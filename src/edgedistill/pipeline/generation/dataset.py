@@ -28,7 +28,8 @@ QUARANTINE = "quarantine-{split}.jsonl"
 @dataclass(frozen=True)
 class Conversations:
     """The rows of a task by split; `outside`: prompts that must be refused, by split; `schema`:
-    the JSON Schema of every answer, if there is one; `edge_cases`: hard rows, scored apart."""
+    the JSON Schema of every answer, if there is one; `edge_cases`: hard rows, scored apart;
+    `unlabelled`: prompts that the teacher is to answer."""
 
     train: tuple[Conversation, ...]
     validation: tuple[Conversation, ...]
@@ -36,6 +37,7 @@ class Conversations:
     outside: Mapping[str, tuple[str, ...]]
     schema: Mapping[str, Any] | None
     edge_cases: tuple[Conversation, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def has_sections(self) -> bool:
@@ -114,19 +116,23 @@ def load_conversations(
         )
         for split in SPLITS
     }
+
+    def prompts(name: str) -> tuple[str, ...]:
+        column = spec.data.prompt_column
+        examples = read_examples(root / name, text_column=column, label_column=None)
+        return tuple(example.text for example in examples)
+
     outside = {
-        split: tuple(
-            example.text
-            for example in read_examples(
-                root / name, text_column=spec.data.prompt_column, label_column=None
-            )
-        )
+        split: prompts(name)
         for split in SPLITS
         if (name := getattr(spec.boundary.out_of_bounds, split)) is not None
     }
     edge_cases = spec.boundary.edge_cases
     hard = read_conversations(root / edge_cases, columns=columns, fault=fault) if edge_cases else ()
-    rows = Conversations(**splits, outside=outside, schema=schema, edge_cases=hard)
+    rows = Conversations(
+        **splits, outside=outside, schema=schema, edge_cases=hard,
+        unlabelled=prompts(spec.data.unlabelled) if spec.data.unlabelled else (),
+    )  # fmt: skip
     if rows.schema is not None and rows.has_sections:
         first = next(row for row in rows.train if row.is_hard)
         raise DataError(
@@ -135,7 +141,7 @@ def load_conversations(
             fix="leave draft and thinking out, or output.schema_file",
         )
     malformed = {split: set_aside(quarantine / QUARANTINE.format(split=split)) for split in SPLITS}
-    return rows, report_on(splits, malformed)
+    return rows, report_on(splits, malformed, rows.unlabelled)
 
 
 def _schema_fault(schema: Mapping[str, Any] | None) -> Fault | None:
@@ -198,6 +204,7 @@ def task_files(root: Path, spec: GenerationSpec) -> list[Path]:
     files, bounds = spec.data.files, spec.boundary.out_of_bounds
     names = [files.train, files.validation, files.test, spec.output.schema_file]
     names += [bounds.train, bounds.validation, bounds.test, spec.boundary.edge_cases]
+    names += [spec.data.unlabelled]
     return [root / name for name in names if name is not None]
 
 
@@ -207,6 +214,7 @@ def _as_json(rows: Conversations) -> dict[str, Any]:
         "outside": rows.outside,
         "schema": rows.schema,
         "edge_cases": [asdict(row) for row in rows.edge_cases],
+        "unlabelled": rows.unlabelled,
     }
 
 
@@ -222,4 +230,5 @@ def _from_json(value: Mapping[str, Any]) -> Conversations:
         outside={split: tuple(prompts) for split, prompts in value["outside"].items()},
         schema=value["schema"],
         edge_cases=conversations(value["edge_cases"]),
+        unlabelled=tuple(value["unlabelled"]),
     )

@@ -23,6 +23,7 @@ def forecast_generation(
     num_answered: int,
     num_test: int,
     bases: Bases,
+    share_more: float,
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -31,6 +32,7 @@ def forecast_generation(
         num_answered: of the responses alone.
         num_test: test rows.
         bases: the pretrained models that the task names.
+        share_more: prompts that the teacher answers beyond the training rows, per row of those.
     """
     from edgedistill.models.language.config import LanguageModelConfig
 
@@ -55,32 +57,38 @@ def forecast_generation(
     moving = 4.0 if spec.teacher.adapters or not spec.teacher.training.num_epochs else 16.0
     taught = spec.teacher.training.num_epochs * 6.0 * teacher * tokens / rate
     learned = spec.student.training.num_epochs * 6.0 * student * tokens / rate
+    more = 1.0 + share_more
     # A new token reads every weight once: memory, not arithmetic, sets its time.
     answered = num_test * spec.output.max_new_tokens / 4 * (teacher + 4 * student) / 4e9
     distillation = spec.distillation
-    read = 2.0 * teacher * tokens / rate
+    read = 2.0 * teacher * more * tokens / rate
     is_live = not distillation.is_cached and distillation.hard_weight < 1
     taught_live = spec.student.training.num_epochs * read if is_live else 0.0
-    asked = num_answered / CHARACTERS_A_TOKEN * teacher / 4e9
+    share_asked = (distillation.texts != "rows") + share_more
+    asked = share_asked * num_answered / CHARACTERS_A_TOKEN * teacher / 4e9
     seconds = {
         "teacher": taught,
-        **({} if distillation.texts == "rows" else {"teacher's texts": asked}),
+        **({"teacher's texts": asked} if asked else {}),
         **({"transfer": read} if distillation.is_cached else {}),
-        "student and control": 2.0 * learned + taught_live,
+        "student and control": (1.0 + more) * learned + taught_live,
         "measuring and report": FIXED_S + answered,
     }
     memory = (
         700e6 + moving * teacher + 40 * spec.teacher.training.batch_tokens * (width * depth + rows)
     )
-    disk = 40.0 * teacher + forecast_cache_bytes(spec, num_answered, bases) + 100e6
+    cached = forecast_cache_bytes(spec, num_answered, bases, share_more)
+    disk = 40.0 * teacher + cached + 100e6
     return Forecast(seconds, int(memory), int(disk))
 
 
-def forecast_cache_bytes(spec: GenerationSpec, num_answered: int, bases: Bases) -> int:
-    """Bytes of the teacher's cache for responses of so many characters; 0 without a cache."""
+def forecast_cache_bytes(
+    spec: GenerationSpec, num_answered: int, bases: Bases, share_more: float
+) -> int:
+    """Bytes of the teacher's cache for responses of so many characters, and as many more per
+    response as the teacher answers prompts beyond the rows; 0 without a cache."""
     if not spec.distillation.is_cached:
         return 0
-    most = 2 if spec.distillation.texts == "both" else 1
+    most = (2 if spec.distillation.texts == "both" else 1) + share_more
     tokens = int(most * num_answered / CHARACTERS_A_TOKEN)
     rows = bases.teacher.num_rows if bases.teacher else spec.teacher.vocabulary_size
     return cache_bytes(spec, rows, tokens)

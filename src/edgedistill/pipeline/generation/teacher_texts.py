@@ -1,4 +1,4 @@
-"""Stage `teacher-texts`: what the teacher answers to the training prompts, for the student to learn
+"""Stage `teacher-texts`: what the teacher answers to prompts, for the student to learn
 (sequence-level distillation: Kim & Rush 2016, arXiv 1606.07947, with a beam of one)."""
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgedistill.core.files import fingerprint, storage_errors
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.dataset import PreparedConversations
+from edgedistill.pipeline.generation.questions import Question, questions_of
 from edgedistill.pipeline.generation.serving import asking
 from edgedistill.pipeline.generation.teacher import Teacher, context_tokens
 from edgedistill.pipeline.store import StageResult
@@ -25,9 +26,11 @@ from edgedistill.runtime.generation.sections import read_sections
 from edgedistill.tasks.generation.encoding import ConversationEncoder
 
 ROOMS = (
+    "data/augmentation",
     "export",
     "runtime/generation",
     "tasks/generation",
+    "pipeline/generation/questions",
     "pipeline/generation/serving",
     "pipeline/generation/teacher_texts",
 )
@@ -49,7 +52,7 @@ REASONS = {
 class LearnedTexts:
     """The conversations that a student learns from.
 
-    `stage`: None where the rows' own answers are learned. `num_asked`, `num_taken`: prompts that
+    `stage`: None where the teacher was asked nothing. `num_asked`, `num_taken`: prompts that
     the teacher answered, answers of its that are learned; `num_known`: taken ones that are the
     row's own answer; `left_out`: the others by reason.
     """
@@ -67,7 +70,7 @@ class LearnedTexts:
         if self.stage is None:
             return None
         said = (
-            f"The teacher answered {self.num_asked:,} training prompts: {self.num_taken:,} texts "
+            f"The teacher answered {self.num_asked:,} prompts: {self.num_taken:,} texts "
             f"taken ({self.num_known:,} of them the row's own answer), "
             f"{sum(self.left_out.values()):,} left out"
         )
@@ -78,36 +81,39 @@ class LearnedTexts:
 def prepare_texts(
     context: Context[GenerationSpec], data: PreparedConversations, teacher: Teacher
 ) -> LearnedTexts:
-    """The texts that the task asks for: the rows', the teacher's, or both.
+    """The texts that the task asks for: the rows', the teacher's answers to them, or both; and its
+    answers to prompts that are no training rows.
 
     Raises:
         ModelError: not one answer of the teacher can be learned.
     """
     chosen, rows = context.spec.distillation.texts, data.rows.train
-    if chosen == "rows":
+    questions = questions_of(context.spec, data.rows)
+    if not questions:
         return LearnedTexts(rows, data.stage.fingerprint)
-    stage = _ask_teacher(context, data, teacher)
-    answered, other, left_out = list[Conversation](), list[Conversation](), Counter[str]()
+    stage = _ask_teacher(context, data, teacher, questions)
+    known = {row.id: row for row in rows}
+    answered, left_out = list[Conversation](), Counter[str]()
     with (stage.folder / ANSWERS).open("rb") as lines:
-        for row, line in zip(rows, lines, strict=True):
+        for question, line in zip(questions, lines, strict=True):
             answer = json.loads(line)
-            if answer["reason"] is not None:
+            if answer["reason"] is None:
+                answered.append(with_answer(question, answer["text"]))
+            else:
                 left_out[answer["reason"]] += 1
-                continue
-            answered.append(with_answer(row, answer["text"]))
-            if answered[-1].turns != row.turns:
-                other.append(answered[-1])
     if not answered:
         raise ModelError(
-            f"of the teacher's {len(rows):,} answers not one can be learned",
-            where="distillation.texts",
-            fix="train the teacher longer, raise output.max_new_tokens, or set it to rows",
+            f"of the teacher's {len(questions):,} answers not one can be learned",
+            where="distillation",
+            fix="train the teacher longer, raise output.max_new_tokens, or set texts to rows, with "
+            "no other prompts",
         )
+    other = [row for row in answered if row.id not in known or row.turns != known[row.id].turns]
     return LearnedTexts(
-        rows=(*rows, *other) if chosen == "both" else tuple(answered),
+        rows=tuple(answered) if chosen == "teacher" else (*rows, *other),
         fingerprint=fingerprint([chosen, data.stage.fingerprint, stage.fingerprint]),
         stage=stage,
-        num_asked=len(rows),
+        num_asked=len(questions),
         num_taken=len(answered),
         num_known=len(answered) - len(other),
         left_out=dict(left_out.most_common()),
@@ -115,14 +121,20 @@ def prepare_texts(
 
 
 def _ask_teacher(
-    context: Context[GenerationSpec], data: PreparedConversations, teacher: Teacher
+    context: Context[GenerationSpec],
+    data: PreparedConversations,
+    teacher: Teacher,
+    questions: Sequence[Question],
 ) -> StageResult:
-    """Answers to all training prompts, a line each; a killed run goes on after its last part."""
-    spec, rows = context.spec, data.rows.train
+    """Answers to all questions, a line each; a killed run goes on after its last part."""
+    spec = context.spec
     inputs = {
         "data": data.stage.fingerprint,
         "teacher": teacher.stage.fingerprint,
         "max_new_tokens": spec.output.max_new_tokens,
+        "rows": spec.distillation.texts != "rows",
+        "augmentation": spec.distillation.augmentation.model_dump(mode="json"),
+        "seed": spec.seed,
     }
 
     def compute(folder: Path) -> None:
@@ -132,11 +144,11 @@ def _ask_teacher(
         write_gguf(teacher.load(), tokenizer, to=file, kind="f16", name=spec.name)
         kept = _Kept(folder / ANSWERS)
         with asking(spec, teacher.encoder, data.rows.schema, file) as ask:
-            for start in range(kept.num_lines, len(rows), PART):
-                some = rows[start : start + PART]
-                kept.append(_answer(row, ask, teacher.encoder, spec) for row in some)
-                message = f"{kept.num_lines:,} of {len(rows):,} prompts answered"
-                done = kept.num_lines / len(rows)
+            for start in range(kept.num_lines, len(questions), PART):
+                some = questions[start : start + PART]
+                kept.append(_answer(one, ask, teacher.encoder, spec) for one in some)
+                message = f"{kept.num_lines:,} of {len(questions):,} prompts answered"
+                done = kept.num_lines / len(questions)
                 context.listener(Event("teacher-texts", "progress", message, done))
         file.unlink()
 
@@ -144,22 +156,22 @@ def _ask_teacher(
 
 
 def _answer(
-    row: Conversation,
+    question: Question,
     ask: Callable[[Sequence[int]], Any],
     encoder: ConversationEncoder,
     spec: GenerationSpec,
 ) -> dict[str, str | None]:
     """The teacher's text, and why it cannot be learned (None where it can)."""
-    ids = encoder.encode_prompt(row.prompt).tolist()
+    ids = encoder.encode_prompt(question.prompt).tolist()
     if len(ids) + spec.output.max_new_tokens > context_tokens(spec):
         return {"text": "", "reason": NO_ROOM}
     found, wrong = ask(ids)
-    if wrong is None and not is_learnable(row, found.text, encoder):
+    if wrong is None and not is_learnable(question, found.text, encoder):
         wrong = UNLEARNABLE
     return {"text": found.text, "reason": wrong}
 
 
-def is_learnable(row: Conversation, text: str, encoder: ConversationEncoder) -> bool:
+def is_learnable(row: Question | Conversation, text: str, encoder: ConversationEncoder) -> bool:
     """Whether a text can be learned as the row's answer: a response that fits the context."""
     try:
         encoder.encode(with_answer(row, text))
@@ -168,7 +180,7 @@ def is_learnable(row: Conversation, text: str, encoder: ConversationEncoder) -> 
     return True
 
 
-def with_answer(row: Conversation, text: str) -> Conversation:
+def with_answer(row: Question | Conversation, text: str) -> Conversation:
     """The row with what a model wrote as its answer; raises DataError where that is none."""
     parts = read_sections(text)
     turn = Turn("assistant", parts.response or "", parts.draft, parts.thinking)

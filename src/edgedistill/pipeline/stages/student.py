@@ -14,12 +14,23 @@ import numpy as np
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.internals import TeacherInternals
+from edgedistill.pipeline.stages.lesson import prepare_lesson
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS, Teacher, validation_accuracy
 from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
+from edgedistill.pipeline.strategy import require_suited
 
 WEIGHTS = "student.safetensors"
-ROOMS = ("train", "models", "tasks", "pipeline/stages/student")
+GENERATIONS = "generations"
+ROOMS = (
+    "train",
+    "models",
+    "tasks",
+    "pipeline/stages/lesson",
+    "pipeline/stages/student",
+    "pipeline/strategy",
+)
 #: An epoch has at least this many steps: small sets get smaller batches.
 LEAST_STEPS_AN_EPOCH = 60
 LEAST_BATCH = 16
@@ -36,12 +47,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ground:
-    """What every student of a run grows on."""
+    """What every student of a run grows on; `internals` where the strategy looks inside."""
 
     context: Context
     data: PreparedData
     teacher: Teacher
     transfer: TransferSet
+    internals: TeacherInternals | None = None
 
     @cached_property
     def material(self) -> Any:
@@ -77,8 +89,14 @@ class TrainedStudent:
 def train_student(
     ground: Ground, candidate: Candidate, *, distilled: bool = True
 ) -> TrainedStudent:
-    """The trained candidate; `distilled=False` trains the same network on the labels alone."""
+    """The trained candidate; `distilled=False` trains the same network on the labels alone.
+
+    Raises:
+        MissingSignal, SpecError: the strategy does not fit this candidate.
+    """
     context, spec = ground.context, ground.context.spec
+    if distilled:
+        require_suited(spec, candidate, ground.teacher.source)
     inputs = {
         "transfer": ground.transfer.stage.fingerprint,
         "family": candidate.family,
@@ -95,7 +113,13 @@ def train_student(
             accuracy = score(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
         else:
-            record = _train(ground, model, recipe, name, folder, distilled=distilled)
+            answers, before = None, list[float]()
+            if distilled:
+                answers, before = _earlier_generations(ground, candidate, name, folder)
+            record = _train(ground, candidate, model, recipe, name, folder, answers)
+            if before:
+                record["generations"] = [*before, record["best_score"]]
+                shutil.rmtree(folder / GENERATIONS)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -126,53 +150,46 @@ def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
 
 
 def _train(
-    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
+    ground: Ground,
+    candidate: Candidate,
+    model: Any,
+    recipe: Any,
+    name: str,
+    folder: Path,
+    answers: np.ndarray | None,
 ) -> dict[str, Any]:
-    from edgedistill.core.protocols import Signal, Step
+    """Train `model` to give these answers to the transfer set; None: on the labels alone."""
     from edgedistill.train.batches import TrainingSet
-    from edgedistill.train.distill.response import Response, ResponseConfig
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
 
-    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
+    dataset, encoder = ground.data.dataset, ground.teacher.encoder
     settings = ground.context.spec.distillation
-    targets = data.dataset.targets("train")
-    step: Step
-    score = validation_accuracy(data.dataset, teacher.encoder)
-    if distilled:
-        num_texts = min(settings.num_texts or len(transfer.texts), len(transfer.texts))
-        labels = np.full(num_texts, -1, np.int64)
-        labels[: len(targets)] = targets[:num_texts]
-        examples = TrainingSet(
-            transfer.texts.part(0, num_texts),
-            labels,
-            teacher.encoder.pad_id,
-            {Signal.LOGITS: transfer.logits[:num_texts]},
-        )
-        temperature = settings.temperature or recipe.temperature
-        step = Response(
-            ResponseConfig(
-                temperature=temperature,
-                hard_weight=settings.hard_weight,
-                energy_weight=settings.energy_weight,
-            )
-        )
-        score = _closeness(ground, temperature)
+    score = validation_accuracy(dataset, encoder)
+    lesson = None
+    if answers is not None:
+        lesson = prepare_lesson(ground, candidate, answers)
+        examples = lesson.examples
+        score = _closeness(ground, lesson.temperature)
         num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:
-        texts = teacher.encoder.encode(data.dataset.texts("train"))
-        examples = TrainingSet(texts, targets, teacher.encoder.pad_id)
-        step = Supervised(label_smoothing=recipe.label_smoothing)
+        texts = encoder.encode(dataset.texts("train"))
+        examples = TrainingSet(texts, dataset.targets("train"), encoder.pad_id)
         num_epochs = recipe.control_epochs
         batch_size = recipe.control_batch_size or recipe.batch_size
     batch_size = min(batch_size, max(LEAST_BATCH, len(examples) // LEAST_STEPS_AN_EPOCH))
     steps_an_epoch = -(-len(examples) // batch_size)
     num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
-    if distilled and settings.num_epochs:
+    if lesson and settings.num_epochs:
         num_epochs = settings.num_epochs
+    step: Any = Supervised(label_smoothing=recipe.label_smoothing)
+    learner = model
+    if lesson:
+        step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
     result = train(
-        model, step, examples,
-        score=score,
+        learner, step, examples,
+        # What learns along with the student has no part in its answers.
+        score=lambda _: score(model),
         config=LoopConfig(
             num_epochs=num_epochs,
             learning_rate=recipe.learning_rate,
@@ -189,6 +206,35 @@ def _train(
     return asdict(result)
 
 
+def _earlier_generations(
+    ground: Ground, candidate: Candidate, name: str, folder: Path
+) -> tuple[np.ndarray, list[float]]:
+    """What the student that ships is to answer, and how close each student before it came.
+
+    Born-again networks, Furlanello et al. 2018, arXiv 1805.04770: every generation is built anew
+    and learns the answers of the one before, the first those of the teacher. Parts that look
+    inside keep looking at the teacher, and closeness to the teacher chooses every epoch.
+    """
+    from edgedistill.models.inference import model_outputs
+
+    answers, scores = ground.transfer.logits, list[float]()
+    for number in range(1, ground.context.spec.distillation.generations):
+        place = folder / GENERATIONS / str(number)
+        # Written last: a killed run begins with the generation that it was at.
+        if not (place / "training.json").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            model, recipe = _build(ground, candidate)
+            told = f"{name}, generation {number}"
+            record = _train(ground, candidate, model, recipe, told, place, answers)
+            texts, pad_id = ground.transfer.texts, ground.teacher.encoder.pad_id
+            logits, _ = model_outputs(model, texts, pad_id=pad_id)
+            np.save(place / "logits.npy", np.clip(logits, -6e4, 6e4).astype(np.float16))
+            write_json(place / "training.json", record)
+        answers = np.load(place / "logits.npy", mmap_mode="r")
+        scores.append(float(read_json(place / "training.json")["best_score"]))
+    return answers, scores
+
+
 def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
     """A function that scores a model: minus the divergence from the teacher on validation texts.
 
@@ -198,7 +244,7 @@ def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
     import torch
 
     from edgedistill.models.inference import model_outputs
-    from edgedistill.train.distill.response import softened_kl
+    from edgedistill.train.distill.logit_losses import softened_kl
 
     encoder = ground.teacher.encoder
     texts = encoder.encode(ground.data.dataset.texts("validation"))

@@ -22,7 +22,20 @@ CHECKPOINTS = "checkpoints"
 #: Power of the weight average (docs/decisions/14): the classifier that is kept holds, on average,
 #: the weights of a fifth of the run ago.
 AVERAGING = 3.0
-ROOMS = ("train", "models/teachers", "tasks", "runtime/tokenizer", "pipeline/stages/teacher")
+#: Not all of `train`: how students are taught is nothing to the teacher.
+ROOMS = (
+    "train/averaging",
+    "train/batches",
+    "train/checkpoint",
+    "train/loop",
+    "train/spikes",
+    "train/tune/supervised",
+    "models/inference",
+    "models/teachers",
+    "tasks",
+    "runtime/tokenizer",
+    "pipeline/stages/teacher",
+)
 
 
 @dataclass(frozen=True)

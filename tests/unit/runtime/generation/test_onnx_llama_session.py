@@ -18,10 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import small_llama
-from edgedistill.core.errors import BundleError, DataError, MissingExtra, SpecError
-from edgedistill.runtime.generation.completion import PromptTooLong
+from edgedistill.core.errors import BundleError, MissingExtra, SpecError
 from edgedistill.runtime.generation.onnx_llama import OnnxLlamaSession
-from edgedistill.runtime.generation.sessions import open_session
 
 pytest.importorskip("llguidance")
 
@@ -108,33 +106,9 @@ def test_a_stop_string_ends_the_answer_and_is_not_told(
     assert not set(searched.text) & set(letters)
 
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "intent": {"enum": ["refund", 'he said "no"\n', "größer/✓"]},
-        "note": {"type": "string", "maxLength": 6},
-        "days": {"type": "integer", "minimum": 1, "maximum": 14},
-        "due": {"type": ["string", "null"], "format": "date"},
-        "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2},
-    },
-    "required": ["intent", "days", "due"],
-    "additionalProperties": False,
-}
-
-
-def test_a_schema_is_followed_whatever_the_model_would_say(session: OnnxLlamaSession) -> None:
-    keys = set()
-    for seed in range(12):
-        told = session.generate(
-            PROMPT, max_new_tokens=120, json_schema=SCHEMA, temperature=1.5, seed=seed
-        )
-        assert told.finish == "stop"
-        answer = json.loads(told.text)
-        jsonschema.validate(answer, SCHEMA)
-        keys |= answer.keys()
-    assert keys == set(SCHEMA["properties"])
-    best = session.generate(PROMPT, max_new_tokens=120, json_schema=SCHEMA, beams=3)
-    jsonschema.validate(json.loads(best.text), SCHEMA)
+def test_beams_follow_a_schema_to_its_end(session: OnnxLlamaSession) -> None:
+    best = session.generate(PROMPT, max_new_tokens=120, json_schema=small_llama.SCHEMA, beams=3)
+    jsonschema.validate(json.loads(best.text), small_llama.SCHEMA)
     assert best.ids is not None
     assert best.ids[-1] == small_llama.EOS
 
@@ -218,39 +192,12 @@ def test_without_end_tokens_there_is_no_grammar_but_text(tmp_path: Path) -> None
         session.generate(PROMPT, max_new_tokens=5, grammar='root ::= "a"')
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"max_new_tokens": 0}, {"stop": [""]}, {"temperature": -1.0},
-        {"temperature": float("nan")}, {"seed": -1}, {"seed": 2**32 - 1}, {"top_p": 0.0},
-        {"top_p": 1.1}, {"top_p": float("nan")}, {"beams": 0}, {"length_penalty": float("inf")},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_settings_out_of_range_are_refused(
+@pytest.mark.parametrize("changes", [{"beams": 0}, {"length_penalty": float("inf")}], ids=str)
+def test_searches_out_of_range_are_refused(
     changes: dict[str, Any], session: OnnxLlamaSession
 ) -> None:
     with pytest.raises(SpecError):
         session.generate(PROMPT, **{"max_new_tokens": 5} | changes)
-
-
-def test_prompts_that_do_not_fit_are_refused(session: OnnxLlamaSession) -> None:
-    full = [0] * (small_llama.CONTEXT - 4)
-    assert session.generate(full, max_new_tokens=4).num_new == 4
-    with pytest.raises(PromptTooLong, match="exceed the context"):
-        session.generate(full, max_new_tokens=5)
-    with pytest.raises(PromptTooLong):
-        session.score([0] * (small_llama.CONTEXT + 1))
-    for ids in ([], [-1], [400], [5, 10**12]):
-        with pytest.raises(DataError):
-            session.generate(ids, max_new_tokens=1)
-
-
-def test_a_closed_session_says_so(file: Path) -> None:
-    with open_session(file, tokenizer=TOKENIZER, context=16, threads=2) as session:
-        assert session.generate(PROMPT, max_new_tokens=2).num_new == 2
-    with pytest.raises(RuntimeError, match="closed"):
-        session.generate(PROMPT, max_new_tokens=2)
 
 
 def test_contexts_and_threads_out_of_range_are_refused(file: Path) -> None:

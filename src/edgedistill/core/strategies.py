@@ -1,0 +1,203 @@
+"""How a student may learn from its teacher: the settings of each strategy.
+
+What a strategy does stands beside its arithmetic, in `train/distill`; here is what a task file may
+say of it, so that a wrong name or setting is refused before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+
+from edgedistill.core.protocols import Signal
+
+Index = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _layer_map(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """One complaint for what is none of the forms, instead of one a form."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise ValueError(
+            "must be uniform, last, or a list of pairs [the student's layer, the teacher's]"
+        ) from error
+
+
+LayerMap: TypeAlias = Annotated[
+    Literal["uniform", "last"] | Annotated[tuple[tuple[Index, Index], ...], Field(min_length=1)],
+    WrapValidator(_layer_map),
+]
+
+
+class StrategySettings(BaseModel):
+    """What every part of a strategy has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    weight: Weight = 1.0
+    """Factor of this part in the sum that is minimised, when training begins."""
+    final_weight: Weight | None = None
+    """Its factor when training ends, reached in a straight line; left out: `weight` throughout."""
+
+    @property
+    def internals(self) -> frozenset[Signal]:
+        """What this part compares of the insides of student and teacher."""
+        return frozenset()
+
+
+class ResponseSettings(StrategySettings):
+    """Match the teacher's answers: its logits for every text."""
+
+    name: Literal["response"] = "response"
+    """Name of the strategy."""
+    loss: Literal["kl", "mse", "decoupled"] = "kl"
+    """`kl`: divergence of the softened distributions; `mse`: squared difference of the logits;
+    `decoupled`: the divergence in two parts, on the target class and among all others."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """Softening of both distributions; left out: `distillation.temperature`."""
+    hard_weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the true labels; left out: `distillation.hard_weight`."""
+    energy_weight: Weight | None = None
+    """Weight of matching the teacher's energy; left out: `distillation.energy_weight`."""
+    target_weight: Weight = 1.0
+    """With `decoupled`: weight of the target class against all others."""
+    non_target_weight: Weight = 1.0
+    """With `decoupled`: weight of the distribution among the others."""
+
+    @model_validator(mode="after")
+    def _has_only_what_it_uses(self) -> ResponseSettings:
+        unused = {"temperature"} if self.loss == "mse" else set()
+        if self.loss != "decoupled":
+            unused |= {"target_weight", "non_target_weight"}
+        if given := sorted(unused & self.model_fields_set):
+            raise ValueError(f"loss {self.loss} has no {given[0]}")
+        return self
+
+
+class FeatureSettings(StrategySettings):
+    """Match the teacher's hidden states, token by token."""
+
+    name: Literal["feature"] = "feature"
+    """Name of the strategy."""
+    layers: LayerMap = "uniform"
+    """Which layer learns from which: `uniform` spreads the student's layers over the teacher's,
+    `last` takes the last of both alone; or pairs, both counted from 0."""
+    loss: Literal["mse", "cosine"] = "mse"
+    """`mse`: squared difference, mean over the width; `cosine`: one minus the cosine."""
+    project: bool | None = None
+    """Whether a linear map, trained along and not shipped, leads from the student's states to the
+    teacher's; left out: where their widths differ."""
+
+    @property
+    def internals(self) -> frozenset[Signal]:
+        """Hidden states."""
+        return frozenset({Signal.STATES})
+
+
+class AttentionSettings(StrategySettings):
+    """Match the teacher's attention maps: which token looks at which."""
+
+    name: Literal["attention"] = "attention"
+    """Name of the strategy."""
+    layers: LayerMap = "uniform"
+    """Which layer learns from which, as for `feature`."""
+    loss: Literal["kl", "mse"] = "kl"
+    """`kl`: divergence of where a token looks; `mse`: squared difference, summed over where."""
+    heads: Literal["pairs", "mean", "nearest"] | None = None
+    """`pairs`: head by head, in order; `mean`: the mean map of all heads; `nearest`: each head of
+    the student learns from the teacher's whose maps are nearest to its own in the batch. Left out:
+    `pairs` where both have as many heads, else `mean`."""
+
+    @property
+    def internals(self) -> frozenset[Signal]:
+        """Attention maps."""
+        return frozenset({Signal.ATTENTIONS})
+
+
+class RelationSettings(StrategySettings):
+    """Match how the teacher's tokens relate to each other, whatever the widths."""
+
+    name: Literal["relation"] = "relation"
+    """Name of the strategy."""
+    layers: LayerMap = "last"
+    """Which layer learns from which, as for `feature`."""
+    of: Annotated[
+        tuple[Literal["attention", "query", "key", "value"], ...], Field(min_length=1)
+    ] = ("attention", "value")
+    """What is related: `attention` queries with keys; the others each with themselves."""
+    num_heads: Annotated[int, Field(ge=1)] | None = None
+    """Groups that both inner widths are cut into, each with relations of its own; left out: the
+    most that both numbers of heads can be cut into."""
+
+    @property
+    def internals(self) -> frozenset[Signal]:
+        """The vectors that attention works with."""
+        needed = {
+            "attention": {Signal.QUERIES, Signal.KEYS},
+            "query": {Signal.QUERIES},
+            "key": {Signal.KEYS},
+            "value": {Signal.VALUES},
+        }
+        return frozenset().union(*(needed[kind] for kind in self.of))
+
+    @model_validator(mode="after")
+    def _distinct(self) -> RelationSettings:
+        if len(set(self.of)) != len(self.of):
+            raise ValueError("of: each relation once")
+        return self
+
+
+class ConsistencySettings(StrategySettings):
+    """Give the same answer to two views of a text, each without some of its tokens."""
+
+    name: Literal["consistency"] = "consistency"
+    """Name of the strategy."""
+    token_dropout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the tokens that a view leaves out; the first token always stays."""
+
+
+StrategyName: TypeAlias = Literal["response", "feature", "attention", "relation", "consistency"]
+AnyStrategy: TypeAlias = Annotated[
+    ResponseSettings | FeatureSettings | AttentionSettings | RelationSettings | ConsistencySettings,
+    Field(discriminator="name"),
+]
+
+
+def _as_list(value: Any) -> Any:
+    """A name stands for the strategy with its defaults, one entry for a list of one."""
+    entries = value if isinstance(value, (list, tuple)) else (value,)
+    if not all(isinstance(entry, (str, dict, StrategySettings)) for entry in entries):
+        raise ValueError("must be the name of a strategy, or a list of names and mappings")
+    return tuple({"name": entry} if isinstance(entry, str) else entry for entry in entries)
+
+
+def _require_whole(strategy: tuple[AnyStrategy, ...]) -> tuple[AnyStrategy, ...]:
+    """Refuse parts that together teach nothing, or never an answer."""
+    if not any(isinstance(part, ResponseSettings) for part in strategy):
+        raise ValueError("needs response among its parts: no other teaches the answers")
+    if not any(part.weight or part.final_weight for part in strategy):
+        raise ValueError("the weights of its parts are all 0")
+    return strategy
+
+
+Strategies: TypeAlias = Annotated[
+    tuple[AnyStrategy, ...],
+    BeforeValidator(
+        _as_list,
+        json_schema_input_type=StrategyName | AnyStrategy | list[StrategyName | AnyStrategy],
+    ),
+    AfterValidator(_require_whole),
+]
