@@ -63,6 +63,8 @@ def write_task(folder: Path, teacher_folder: Path, /, **changes: Any) -> Path:
     splits = {"train": found[:160], "validation": found[160:210], "test": found[210:]}
     for split, values in splits.items():
         write_rows(folder / f"{split}.jsonl", values)
+    write_rows(folder / "edge_cases.jsonl", rows(290, 1)[260:270])
+    write_rows(folder / "unlabelled.jsonl", [{"text": r["text"]} for r in rows(290, 1)[270:]])
     strange = {"validation": ["broken shop what never"], "test": ["send send", "shop help a i"]}
     for split, texts in strange.items():
         outside = [{"text": f"{text} {word}"} for text in texts for word in (*FILLERS, "stop it")]
@@ -72,9 +74,13 @@ def write_task(folder: Path, teacher_folder: Path, /, **changes: Any) -> Path:
         "kind": "extraction",
         "input": {"languages": [], "max_tokens": 48},
         "output": {"fields": FIELDS},
-        "data": {"files": {split: f"{split}.jsonl" for split in splits}},
+        "data": {
+            "files": {split: f"{split}.jsonl" for split in splits},
+            "unlabelled": "unlabelled.jsonl",
+        },
         "boundary": {
             "out_of_bounds": {s: f"outside_{s}.jsonl" for s in strange},
+            "edge_cases": "edge_cases.jsonl",
             "false_abstention_rate": 0.1,
         },
         "teacher": {

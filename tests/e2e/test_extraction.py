@@ -72,6 +72,12 @@ def test_the_report_tells_the_fields(run: RunResult) -> None:
     assert {m["role"] for m in report["quality"]["models"]} == {"teacher", "shipped", "undistilled"}
     assert [field["name"] for field in report["fields"]["fields"]] == ["item", "day", "count"]
     assert report["boundary"]["groups"]
+    assert report["calibration"]["bins"]
+    assert report["edge_cases"]["num_rows"] == 10
+    assert dict(report["splits"]) == {
+        "train": 160, "validation": 50, "test": 50, "unlabelled": 20, "edge cases": 10,
+        "out of bounds, validation": 6, "out of bounds, test": 12, "transfer set": 380,
+    }  # fmt: skip
     page = (run.folder / "report.md").read_text(encoding="utf-8")
     assert "Words that give a value" in page
     assert "span F1" in page
