@@ -17,7 +17,9 @@ import edgedistill
 import small_extraction
 from edgedistill.cli.app import app
 from edgedistill.core.errors import DataError, ModelError, SpecError
+from edgedistill.core.events import Event
 from edgedistill.pipeline.check import check_task
+from edgedistill.pipeline.extraction import transfer
 from edgedistill.pipeline.run import RunResult, run_task
 from edgedistill.runtime.extraction.extractor import Extractor
 from small_task import write_rows
@@ -86,6 +88,34 @@ def test_the_report_tells_the_fields(run: RunResult) -> None:
 def test_a_second_run_reuses_every_stage(task: Path, run: RunResult) -> None:
     again = run_task(task, runs_dir=run.folder.parent)
     assert again.num_reused == len(again.stages) > 6
+
+
+def test_the_teacher_reads_on_where_a_killed_run_stopped(
+    task: Path, run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = run.folder.parent.glob("store/transfer-*")
+    shutil.copytree(
+        run.folder.parent / "store", tmp_path / "store",
+        ignore=shutil.ignore_patterns("transfer-*"),
+    )  # fmt: skip
+    monkeypatch.setattr(transfer, "PART", 100)
+    read: list[float] = []
+
+    def stop_after_two(event: Event) -> None:
+        if event.stage == "transfer" and event.kind == "progress":
+            read.append(event.fraction or 0.0)
+            if len(read) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_task(task, runs_dir=tmp_path, listener=stop_after_two)
+    run_task(task, runs_dir=tmp_path, listener=stop_after_two)
+    assert len(read) == 4
+    (after,) = tmp_path.glob("store/transfer-*")
+    for name in transfer.ARRAYS:
+        old, new = (np.load(folder / f"{name}.npy") for folder in (before, after))
+        assert old.shape == new.shape
+        assert np.allclose(old, new, atol=0.02)
 
 
 def test_the_bundle_runs_without_the_factory(run: RunResult) -> None:

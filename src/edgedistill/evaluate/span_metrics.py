@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.core.artefacts import Interval
-from edgedistill.evaluate.generation_metrics import FieldCounts
+from edgedistill.core.errors import VerificationFailed
+from edgedistill.evaluate.generation_metrics import FieldCounts, paired_ratio_interval
 
 LabelledSpan = tuple[str, int, int]
 Spans = Sequence[Set[LabelledSpan]]
@@ -72,6 +73,24 @@ def whole_records(predicted: Spans, expected: Spans) -> Bools:
     """Which texts have exactly the expected spans, bool [num_rows]."""
     _require_pairs(predicted, expected)
     return np.array([set(a) == set(b) for a, b in zip(predicted, expected, strict=True)])
+
+
+def retention(
+    teacher: FieldCounts, student: FieldCounts, *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Student's micro F1 over the teacher's on the same texts (see `paired_ratio_interval`).
+
+    Raises:
+        VerificationFailed: a teacher that finds no span.
+    """
+    if not teacher.num_right.any():
+        raise VerificationFailed(
+            "the teacher finds no span of the test texts: what a student keeps of that has no "
+            "meaning",
+            where="teacher",
+            fix="train it longer (teacher.num_epochs), or give it more rows",
+        )
+    return paired_ratio_interval(teacher, student, confidence=confidence, seed=seed)
 
 
 def f1_interval(

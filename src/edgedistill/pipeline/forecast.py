@@ -109,7 +109,11 @@ def forecast(
         kept_bytes = inside.size_bytes if inside.fits else 0
     parameters = weights + table
     memory = 700e6 + 16.0 * parameters + 64 * spec.input.max_tokens * hidden * layers * 40
-    disk = 4 * parameters * 6 + transfer * (2 * 150 + 4 * tokens_a_text) + 100e6 + kept_bytes
+    # Logits in half precision: of a text's labels, of which 150 are plenty, or of a token's tags.
+    logits = 2 * 150.0
+    if isinstance(spec, ExtractionSpec):
+        logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text
+    disk = 4 * parameters * 6 + transfer * (logits + 4 * tokens_a_text) + 100e6 + kept_bytes
     return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.core.errors import VerificationFailed
 from edgedistill.evaluate.span_metrics import (
     exact_counts,
     f1_gain,
     f1_interval,
     field_scores,
     partial_counts,
+    retention,
     whole_records,
 )
 
@@ -86,6 +88,16 @@ def test_a_gain_is_paired() -> None:
     apart = f1_interval(candidate, num_resamples=2000)
     assert gain.high - gain.low < 2 * (apart.high - apart.low)
     assert gain.low > 0.3
+
+
+def test_retention_is_the_ratio_and_needs_a_teacher_that_finds_something() -> None:
+    wanted = [{("a", 0, 1)} for _ in range(40)]
+    teacher, student = exact_counts(wanted, wanted), exact_counts([set(), *wanted[1:]], wanted)
+    kept = retention(teacher, student)
+    assert kept.value == pytest.approx(student.f1)
+    assert kept.low < kept.value < 1
+    with pytest.raises(VerificationFailed, match="finds no span"):
+        retention(exact_counts([set()] * 40, wanted), student)
 
 
 def test_unequal_lists_are_refused() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.fidelity import Ledger
-from edgedistill.evaluate.generation_metrics import paired_ratio_interval
 from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import (
     auroc,
@@ -25,6 +24,7 @@ from edgedistill.evaluate.span_metrics import (
     f1_gain,
     f1_interval,
     field_scores,
+    retention,
     whole_records,
 )
 from edgedistill.pipeline.extraction.boundary import FittedBoundary
@@ -98,7 +98,7 @@ def _quality(measured: Measured, confidence: float) -> report.Quality:
             macro_f1=float(whole_records(measured.spans[key], measured.gold.spans).mean()),
             retention=None
             if key == "teacher"
-            else paired_ratio_interval(counts["teacher"], own, confidence=confidence),
+            else retention(counts["teacher"], own, confidence=confidence),
             gain=None
             if key == "shipped"
             else f1_gain(own, counts["shipped"], confidence=confidence),

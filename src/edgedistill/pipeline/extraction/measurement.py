@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.core.extraction import Document
-from edgedistill.evaluate.generation_metrics import FieldCounts, paired_ratio_interval
+from edgedistill.evaluate.generation_metrics import FieldCounts
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.metrics import auroc
 from edgedistill.evaluate.report.content import Footprint
@@ -19,6 +19,7 @@ from edgedistill.evaluate.span_metrics import (
     exact_counts,
     f1_gain,
     partial_counts,
+    retention,
     whole_records,
 )
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
@@ -113,9 +114,7 @@ def measure(
         "control": gold.found(module_logits(control.load(), gold)),
     }
     counts = {name: exact_counts(found, gold.spans) for name, found in spans.items()}
-    retention = paired_ratio_interval(
-        counts["teacher"], counts["shipped"], confidence=required.confidence
-    )
+    kept = retention(counts["teacher"], counts["shipped"], confidence=required.confidence)
     first, second = extractor.predict(texts), extractor.predict(texts)
     refused = Count(sum(_is_guarded(answer) for answer in first), len(texts))
     outside, recall = _outside(extractor, rows.outside.get("test", ()))
@@ -130,7 +129,7 @@ def measure(
     teacher_footprint = footprint_of(teacher_size, *theirs, required.confidence)
     conformal = fitted.guard.conformal
     measurements = Measurements(
-        retention=retention,
+        retention=kept,
         size_bytes=size_bytes,
         latency_p95_ms=footprint.latency.p95_ms,
         latency_p95_upper_ms=distribution_free_upper(ours[0], 0.95, required.confidence),
@@ -147,7 +146,7 @@ def measure(
         "whole_records": {
             n: float(whole_records(found, gold.spans).mean()) for n, found in spans.items()
         },
-        "retention": retention.as_json(),
+        "retention": kept.as_json(),
         "gain_over_control": f1_gain(
             counts["control"], counts["shipped"], confidence=required.confidence
         ).as_json(),

@@ -121,14 +121,17 @@ def _read_all(
 ) -> None:
     """Write the teacher's logits of every token, float16 [num_tokens, tags], part by part.
 
-    Half precision: 10 bits of mantissa are finer than the teacher's own noise.
+    Half precision: 10 bits of mantissa are finer than the teacher's own noise. A killed run goes on
+    with the part that it was at.
     """
     from edgedistill.models.inference import token_outputs
 
-    shape = (len(texts.ids), len(teacher.tags))
-    kept = np.lib.format.open_memmap(to, mode="w+", dtype=np.float16, shape=shape)
+    progress = to.with_suffix(".json")
+    num_read = int(read_json(progress)) if progress.exists() else 0
+    shape, mode = (len(texts.ids), len(teacher.tags)), "r+" if num_read else "w+"
+    kept = np.lib.format.open_memmap(to, mode=mode, dtype=np.float16, shape=shape)
     message = f"the teacher reads {len(texts):,} texts"
-    for start in range(0, len(texts), PART):
+    for start in range(num_read, len(texts), PART):
         stop = min(start + PART, len(texts))
         some = texts.part(start, stop)
         logits, _ = token_outputs(
@@ -136,5 +139,6 @@ def _read_all(
         )
         place = int(texts.starts[start])
         kept[place : place + len(some.ids)] = np.clip(logits, -MOST_LOGIT, MOST_LOGIT)
+        kept.flush()
+        write_json(progress, stop)
         context.listener(Event("transfer", "progress", message, stop / len(texts)))
-    kept.flush()
