@@ -29,8 +29,11 @@ Schema = Mapping[str, Any]
 def documents() -> dict[Path, str]:
     """Every generated file with its contents."""
     schema, generation = json_schema(), json_schema("generation")
+    extraction = json_schema("extraction")
     return {
         REFERENCE / "task-file.md": task_file(schema),
+        REFERENCE / "task-file-extraction.md": extraction_task_file(extraction),
+        REFERENCE / "task-file-extraction.schema.json": json.dumps(extraction, indent=2) + "\n",
         REFERENCE / "task-file-generation.md": generation_task_file(generation),
         REFERENCE / "task-file-generation.schema.json": json.dumps(generation, indent=2) + "\n",
         REFERENCE / "task-file.schema.json": json.dumps(schema, indent=2) + "\n",
@@ -66,6 +69,23 @@ def generation_task_file(schema: Schema) -> str:
         "task file](task-file.md) holds here too; `edgedistill schema --kind generation` prints "
         "the JSON Schema ([task-file-generation.schema.json](task-file-generation.schema.json)). "
         "A complete example: [examples/bakery/task.yaml](../../examples/bakery/task.yaml).",
+    ]
+    for path, section in sections(schema):
+        parts += [f"## {path or 'Top level'}", _flat(section["description"])]
+        parts.append(_table(section, schema, path))
+    return "\n\n".join(parts) + "\n"
+
+
+def extraction_task_file(schema: Schema) -> str:
+    """The reference of the task file of kind `extraction`."""
+    parts = [
+        MADE,
+        "# The task file of kind extraction",
+        "A task with `kind: extraction` has these keys, and no others. Everything said in [the "
+        "task file](task-file.md) holds here too; `edgedistill schema --kind extraction` prints "
+        "the JSON Schema ([task-file-extraction.schema.json](task-file-extraction.schema.json)). "
+        "`student.options` takes the keys of [the family](task-file.md#truncated). How it is used: "
+        "[extract fields](../how-to/extract-fields.md).",
     ]
     for path, section in sections(schema):
         parts += [f"## {path or 'Top level'}", _flat(section["description"])]
@@ -150,7 +170,9 @@ def _table(section: Schema, schema: Schema, path: str) -> str:
         if inner:
             place = f"{path}.{key}" if path else key
             default = "**required**" if key in required else "see there"
-            rows.append((f"`{key}`", f"[section](#{_anchor(place)})", default, _cell(meaning)))
+            link = f"[section](#{_anchor(place)})"
+            kind = f"list of {link}" if value.get("type") == "array" else link
+            rows.append((f"`{key}`", kind, default, _cell(meaning)))
         else:
             default = "**required**" if key in required else f"`{json.dumps(value['default'])}`"
             rows.append((f"`{key}`", _cell(_type(value)), _left_out(default), _cell(meaning)))
@@ -208,7 +230,7 @@ def _number(value: float) -> str:
 
 def _referred(value: Schema, schema: Schema) -> Schema | None:
     """The section that a property holds, if it holds one."""
-    for part in (value, *value.get("anyOf", ())):
+    for part in (value, *value.get("anyOf", ()), value.get("items", {})):
         if "$ref" in part:
             found: Schema = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
             return found

@@ -46,6 +46,7 @@ from edgedistill.evaluate.report.content import (
     TrainingCurve,
     reliability_bins,
 )
+from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
 from edgedistill.evaluate.verdict import (
     Count,
@@ -356,6 +357,17 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
             teacher_footprint,
             1,
             "Invented machine, 2 cores at 2.6 GHz.",
+        ),
+        # Of an extraction: the report of one task has every part that any kind may have.
+        fields=FieldsSummary(
+            (
+                FieldQuality("order_number", 120, 0.98, 0.95, 0.965, 0.99, 0.97, 0.99),
+                FieldQuality("day", 0, 0.0, 0.0, 0.0, 0.0, 0.0),
+            ),
+            least_confidence=0.42,
+            withheld=0.03,
+            precision=0.96,
+            precision_kept=0.98,
         ),
         quality=Quality(
             NUM_ROWS,

@@ -14,9 +14,11 @@ import yaml
 
 import edgedistill
 from edgedistill.cli.app import app
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 from small_bundle import make_bundle
+from small_extractor import make_bundle as make_extraction_bundle
 
 PROJECT = Path(edgedistill.__file__).parents[2]
 PAGES = sorted(
@@ -36,6 +38,7 @@ MINIMAL_GENERATION = {
     "name": "docs",
     "data": {"files": {"train": "t.jsonl", "validation": "v.jsonl", "test": "e.jsonl"}},
 }
+MINIMAL_EXTRACTION = MINIMAL | {"output": {"fields": [{"name": "field"}]}}
 
 
 def blocks(*languages: str) -> Iterator[tuple[str, str]]:
@@ -103,6 +106,8 @@ def test_every_task_fragment_is_valid() -> None:
         try:
             if value.get("kind") == "generation":
                 GenerationSpec.model_validate(MINIMAL_GENERATION | value)
+            elif value.get("kind") == "extraction":
+                ExtractionSpec.model_validate(MINIMAL_EXTRACTION | value)
             else:
                 TaskSpec.model_validate(completed(value))
         except ValueError as error:
@@ -122,6 +127,7 @@ def test_python_snippets_compile_and_those_on_a_bundle_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_bundle(tmp_path / "runs" / "my-task" / "bundle")
+    make_extraction_bundle(tmp_path / "runs" / "invoices" / "bundle")
     monkeypatch.chdir(tmp_path)
     num_run = 0
     for place, text in blocks("python"):

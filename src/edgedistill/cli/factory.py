@@ -140,9 +140,9 @@ def families() -> None:
 
 
 def schema(
-    kind: Annotated[str, typer.Option(help="Kind of task: classification or generation.")] = (
-        "classification"
-    ),
+    kind: Annotated[
+        str, typer.Option(help="Kind of task: classification, extraction or generation.")
+    ] = "classification",
 ) -> None:
     """Print the JSON Schema of the task file, for editors."""
     json.dump(_load("schema")(kind), sys.stdout, indent=2)

@@ -11,18 +11,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgedistill.core.errors import EdgeDistillError, SpecError
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 
 #: The form of a task file by its kind; a file that names none is a classification.
-FORMS: dict[str, type[TaskSpec] | type[GenerationSpec]] = {
+FORMS: dict[str, type[TaskSpec] | type[GenerationSpec] | type[ExtractionSpec]] = {
     "classification": TaskSpec,
+    "extraction": ExtractionSpec,
     "generation": GenerationSpec,
 }
 Key = tuple[str | int, ...]
 
 
-def load_task(path: Path) -> TaskSpec | GenerationSpec:
+def load_task(path: Path) -> TaskSpec | GenerationSpec | ExtractionSpec:
     """The validated task of a YAML file.
 
     Raises:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from edgedistill.core.conversation import Conversation, Role, Turn
 from edgedistill.core.errors import DataError
-from edgedistill.data.fields import UnusableRowError, id_field, note_id, text_field
+from edgedistill.data.fields import UnusableRowError, id_field, parsed_field, text_field
 from edgedistill.data.malformed import MalformedRow, MalformedRows
 from edgedistill.data.reading import file_rows, refuse_quarantine_in, require_file
 from edgedistill.data.text_rows import Row
+from edgedistill.data.usable import usable_rows
 
 _MESSAGE_KEYS = ("role", "content", "draft", "thinking")
 
@@ -92,7 +93,13 @@ def read_conversations(
     require_file(path)
     refuse_quarantine_in(quarantine, [path])
     with MalformedRows(quarantine) as malformed:
-        return _usable(_raw_rows(path, columns), columns, preface, malformed, path, fault)
+        return usable_rows(
+            _raw_rows(path, columns),
+            lambda row: _without_fault(_conversation(row, columns, preface, path.name), fault),
+            malformed,
+            path,
+            require_columns=lambda keys: _require_columns(columns, keys, path),
+        )
 
 
 def _raw_rows(path: Path, columns: ConversationColumns) -> Iterator[Row | MalformedRow]:
@@ -102,39 +109,10 @@ def _raw_rows(path: Path, columns: ConversationColumns) -> Iterator[Row | Malfor
         raise DataError("a text within a list is not valid UTF-8", where=str(path)) from error
 
 
-def _usable(
-    rows: Iterator[Row | MalformedRow],
-    columns: ConversationColumns,
-    preface: Preface,
-    malformed: MalformedRows,
-    path: Path,
-    fault: Fault | None,
-) -> tuple[Conversation, ...]:
-    conversations: list[Conversation] = []
-    keys: dict[str, None] = {}
-    lines_by_id: dict[str, int] = {}
-    num_rows = 0
-    for row in rows:
-        num_rows += 1
-        if isinstance(row, MalformedRow):
-            malformed.add(row)
-            continue
-        keys.update(dict.fromkeys(row.fields))
-        try:
-            conversation = _conversation(row, columns, preface, path.name)
-            if fault is not None and (problem := fault(conversation)) is not None:
-                raise UnusableRowError(problem)
-            note_id(conversation.id, row.line, lines_by_id)
-        except UnusableRowError as error:
-            malformed.add(MalformedRow(str(path), row.line, str(error), row.content))
-        else:
-            conversations.append(conversation)
-    if not num_rows:
-        raise DataError("the file holds no rows", where=str(path), fix="name a file with rows")
-    _require_columns(columns, list(keys), path)
-    if not conversations:
-        raise DataError(f"not one row can be used; {malformed.summary()}", where=str(path))
-    return tuple(conversations)
+def _without_fault(conversation: Conversation, fault: Fault | None) -> Conversation:
+    if fault is not None and (problem := fault(conversation)) is not None:
+        raise UnusableRowError(problem)
+    return conversation
 
 
 def _conversation(
@@ -145,7 +123,7 @@ def _conversation(
         for name in (columns.prompt, columns.response, columns.draft, columns.thinking):
             if _given(row.fields, name):
                 raise UnusableRowError(f"both {columns.messages!r} and {name!r}")
-        turns = _turns_of_messages(_parsed(row.fields, columns.messages), columns.messages)
+        turns = _turns_of_messages(parsed_field(row.fields, columns.messages), columns.messages)
     else:
         turns = _turns_of_fields(row.fields, columns)
     metadata = _metadata(row.fields, columns.metadata)
@@ -206,7 +184,7 @@ def _given(fields: Mapping[str, object], name: str) -> bool:
 def _metadata(fields: Mapping[str, object], name: str) -> dict[str, Any]:
     if not _given(fields, name):
         return {}
-    value = _parsed(fields, name)
+    value = parsed_field(fields, name)
     if not isinstance(value, dict):
         raise UnusableRowError(f"{name!r} is not an object")
     try:
@@ -216,18 +194,7 @@ def _metadata(fields: Mapping[str, object], name: str) -> dict[str, Any]:
     return value
 
 
-def _parsed(fields: Mapping[str, object], name: str) -> object:
-    """A field's value; where it is a text (CSV has nothing else), what it says as JSON."""
-    value = fields[name]
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise UnusableRowError(f"{name!r} is not JSON: {error}") from error
-
-
-def _require_columns(columns: ConversationColumns, keys: list[str], path: Path) -> None:
+def _require_columns(columns: ConversationColumns, keys: Sequence[str], path: Path) -> None:
     if not keys or columns.messages in keys:
         return
     for name in (columns.prompt, columns.response, *([columns.id] if columns.id else [])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 
@@ -33,6 +34,17 @@ def id_field(fields: Mapping[str, object], column: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_field(fields, column)
+
+
+def parsed_field(fields: Mapping[str, object], column: str) -> object:
+    """A field's value; where it is a text (CSV has nothing else), what it says as JSON."""
+    value = fields[column]
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise UnusableRowError(f"{column!r} is not JSON: {error}") from error
 
 
 def note_id(identity: str, line: int, lines_by_id: dict[str, int]) -> None:

@@ -92,6 +92,14 @@ class MalformedRows:
             )
 
 
+def set_aside(quarantine: Path) -> list[str]:
+    """Place and reason of each row that a quarantine holds; none where there is none."""
+    if not quarantine.is_file():
+        return []
+    rows = (json.loads(line) for line in quarantine.read_text(encoding="utf-8").splitlines())
+    return [f"{Path(row['file']).name}:{row['line']}: {row['reason']}" for row in rows]
+
+
 class _QuarantineFile:
     """The quarantine while it grows beside its final place."""
 

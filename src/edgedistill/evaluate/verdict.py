@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedistill.core.artefacts import Interval, Judgement
+from edgedistill.core.extraction_task import ExtractionRequirements
 from edgedistill.core.generation_task import GenerationRequirements
 from edgedistill.core.task import Requirements as ClassificationRequirements
 from edgedistill.evaluate.calibration import conformal_rank
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.intervals import rate_lower_bound, rate_upper_bound
 
-Requirements = ClassificationRequirements | GenerationRequirements
+Requirements = ClassificationRequirements | GenerationRequirements | ExtractionRequirements
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Measurements:
     `repeat_agreement` counts bit-identical answers, `batch_agreement` equal labels alone and in
     a batch (None: answers are made one at a time). `out_of_bounds_refused` is None without
     out-of-bounds test texts, `false_abstention` is None without a guard. `valid` counts generated
-    texts that are whole and as the schema asks.
+    texts that are whole and as the schema asks, and extracted records with every required field.
     """
 
     retention: Interval
@@ -180,7 +181,7 @@ def _batch_agreement(requirements: Requirements, count: Count | None) -> Judgeme
 
 
 def _valid(requirements: Requirements, count: Count | None) -> Judgement | None:
-    if not isinstance(requirements, GenerationRequirements) or requirements.valid is None:
+    if isinstance(requirements, ClassificationRequirements) or requirements.valid is None:
         return None
     if count is None:
         raise ValueError("valid answers are required, and were not counted")

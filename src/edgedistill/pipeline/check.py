@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.core.errors import BudgetExceeded
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.core.task_file import load_task
@@ -33,7 +34,7 @@ from edgedistill.tasks.classification import TextEncoder
 class CheckResult:
     """A valid task, what its data looks like, what a run will take, and what is tight about it."""
 
-    spec: TaskSpec | GenerationSpec
+    spec: TaskSpec | GenerationSpec | ExtractionSpec
     inspection: Any
     forecast: Forecast
     warnings: tuple[str, ...]
@@ -48,6 +49,8 @@ def check_task(path: Path) -> CheckResult:
     spec = load_task(path)
     if isinstance(spec, GenerationSpec):
         return check_generation(spec, path.parent)
+    if isinstance(spec, ExtractionSpec):
+        return check_extraction(spec, path.parent)
     with TemporaryDirectory() as scratch:
         quarantine = Path(scratch) / "quarantine.jsonl"
         dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
@@ -91,6 +94,21 @@ def expected_internals(
     return ExpectedInternals(size_bytes, reason_against(size_bytes, Path("runs")))
 
 
+def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
+    """The same for an extraction task."""
+    from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
+    from edgedistill.pipeline.extraction.student import checked_config
+
+    checked_config(spec)
+    source = resolve_teacher(spec.teacher.source, root=root, sha256=spec.teacher.sha256)
+    encoder = encoder_of(spec, source)
+    with TemporaryDirectory() as scratch:
+        rows, report = load_documents(spec, root, encoder, quarantine=Path(scratch))
+    tokens = encoder.encode(rows.train).texts.lengths.mean()
+    expected = forecast(spec, source / "config.json", len(rows.train), float(tokens))
+    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
+
+
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     """The same for a generation task."""
     require_llm(spec)
@@ -108,7 +126,9 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
 
 
-def budget_warnings(spec: TaskSpec | GenerationSpec, expected: Forecast) -> list[str]:
+def budget_warnings(
+    spec: TaskSpec | GenerationSpec | ExtractionSpec, expected: Forecast
+) -> list[str]:
     """What of the budget looks tight; memory that cannot suffice is refused.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
@@ -68,7 +69,7 @@ def num_taught(spec: TaskSpec, num_rows: int) -> int:
 
 
 def forecast(
-    spec: TaskSpec,
+    spec: TaskSpec | ExtractionSpec,
     config: Path,
     num_rows: int,
     tokens_a_text: float,
@@ -102,18 +103,24 @@ def forecast(
         "measuring and report": FIXED_S,
     }
     kept_bytes = 0
-    if inside:
+    if inside and isinstance(spec, TaskSpec):
         times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS
         seconds["teacher's inside"] = times * forward * num_taught(spec, num_rows)
         kept_bytes = inside.size_bytes if inside.fits else 0
     parameters = weights + table
     memory = 700e6 + 16.0 * parameters + 64 * spec.input.max_tokens * hidden * layers * 40
-    disk = 4 * parameters * 6 + transfer * (2 * 150 + 4 * tokens_a_text) + 100e6 + kept_bytes
+    # Logits in half precision: of a text's labels, of which 150 are plenty, or of a token's tags.
+    logits = 2 * 150.0
+    if isinstance(spec, ExtractionSpec):
+        logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text
+    disk = 4 * parameters * 6 + transfer * (logits + 4 * tokens_a_text) + 100e6 + kept_bytes
     return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 
-def _student_cost(spec: TaskSpec) -> float:
+def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
+    if isinstance(spec, ExtractionSpec):
+        return FAMILY_COST[spec.student.family]
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
     # Each part of this kind reads every batch twice more.

@@ -79,7 +79,7 @@ def measure(
     outside_refused = _refused(classifier, outside_texts) if outside_texts else None
     size_bytes = open_bundle(bundle).model_bytes
     ours, theirs = _latencies(context, teacher, teacher_file, classifier, texts)
-    footprint = _footprint(size_bytes, *ours, required.confidence)
+    footprint = footprint_of(size_bytes, *ours, required.confidence)
     footprint = Footprint(**(vars(footprint) | {
         "throughput_per_s": 1000.0 / float(np.mean(ours[0])),
         "peak_memory_bytes": peak_memory_bytes(bundle, texts[:64]),
@@ -103,7 +103,7 @@ def measure(
         "retention": retention.as_json(),
         "size_bytes": size_bytes,
         "latency": asdict(footprint.latency),
-        "teacher_latency": asdict(_footprint(teacher_size, *theirs, required.confidence).latency),
+        "teacher_latency": asdict(footprint_of(teacher_size, *theirs, required.confidence).latency),
         "speed_up_p50": float(np.median(theirs[0]) / np.median(ours[0])),
         "out_of_bounds_auroc": _auroc(fitted, outputs, outside) if outside else None,
         "false_abstention": refused.rate,
@@ -117,7 +117,7 @@ def measure(
     }
     return Measured(
         measurements, retention, targets, answers, teacher_answers, outputs, outside, footprint,
-        _footprint(teacher_size, *theirs, required.confidence), summary,
+        footprint_of(teacher_size, *theirs, required.confidence), summary,
     )  # fmt: skip
 
 
@@ -146,9 +146,10 @@ def _latencies(
     return (with_tokens[0], without[0]), (with_tokens[1], without[1])
 
 
-def _footprint(
+def footprint_of(
     size_bytes: int, samples: np.ndarray, model_samples: np.ndarray, confidence: float
 ) -> Footprint:
+    """What a model costs, of its bytes and its milliseconds with and without tokenization."""
     return Footprint(
         size_bytes=size_bytes,
         latency=_latency(samples, confidence),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.core.artefacts import Dataset, Judgement
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.runtime.bundle import Bundle, write_bundle
 from edgedistill.runtime.classification import Classifier
@@ -51,12 +52,12 @@ def decided_texts(classifier: Classifier, texts: Sequence[str]) -> list[str]:
     logits, features = classifier.raw(texts)
     second, first = np.partition(logits, -2, axis=1)[:, -2:].T
     distance = np.abs(classifier.guard.scores(logits, features) - classifier.guard.threshold)
-    doubt = np.minimum(_ranks(first - second), _ranks(distance))
+    doubt = np.minimum(ranks(first - second), ranks(distance))
     clearest = np.argsort(-doubt, kind="stable")[: max(1, len(texts) // 2)]
     return [texts[row] for row in np.sort(clearest)]
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Position of each value in ascending order."""
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
@@ -116,9 +117,9 @@ def write_task_bundle(
         threads=spec.requirements.threads,
         pad_id=pad_id,
         golden_tolerance=GOLDEN_TOLERANCE,
-        requirements=tuple(_plain(asdict(j)) for j in judgements),
-        measurements=_plain(measurements),
-        provenance=_plain(provenance),
+        requirements=tuple(plain(asdict(j)) for j in judgements),
+        measurements=plain(measurements),
+        provenance=plain(provenance),
     )
     files = {
         MODEL: model,
@@ -131,7 +132,7 @@ def write_task_bundle(
     return write_bundle(folder, manifest, files)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as JSON would give it back: tuples become lists, numbers stay finite."""
     return json.loads(json.dumps(value, allow_nan=False))
 
@@ -142,7 +143,19 @@ def model_card(
     judgements: Sequence[Judgement],
     provenance: Mapping[str, Any],
 ) -> str:
-    """What the model is for, what it is not for, and how well it does: Markdown."""
+    """What a classifier is for, what it is not for, and how well it does: Markdown."""
+    shown = ", ".join(dataset.labels[:40]) + (", …" if len(dataset.labels) > 40 else "")
+    answers = f"Answers one of {len(dataset.labels)} labels: {shown}."
+    return card(spec, [answers], judgements, provenance)
+
+
+def card(
+    spec: TaskSpec | ExtractionSpec,
+    answers: Sequence[str],
+    judgements: Sequence[Judgement],
+    provenance: Mapping[str, Any],
+) -> str:
+    """The model card of a model that reads texts; `answers` are sentences on what it answers."""
     lines = [f"# {spec.name}", "", spec.description or f"A {spec.kind} model.", ""]
     lines += ["## In bounds", ""]
     languages = ", ".join(spec.input.languages) or "any language"
@@ -152,8 +165,7 @@ def model_card(
     )
     if spec.input.domain:
         lines.append(f"- Domain: {spec.input.domain}.")
-    shown = ", ".join(dataset.labels[:40]) + (", …" if len(dataset.labels) > 40 else "")
-    lines += [f"- Answers one of {len(dataset.labels)} labels: {shown}.", ""]
+    lines += [*(f"- {sentence}" for sentence in answers), ""]
     if spec.boundary.non_goals:
         lines += ["## Not for", "", *[f"- {goal}" for goal in spec.boundary.non_goals], ""]
     rate = spec.boundary.false_abstention_rate

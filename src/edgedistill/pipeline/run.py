@@ -27,6 +27,7 @@ KINDS = Catalogue(
     "kind of task",
     {
         "classification": "edgedistill.pipeline.classification:carry_out",
+        "extraction": "edgedistill.pipeline.extraction.course:carry_out",
         "generation": "edgedistill.pipeline.generation.course:carry_out",
     },
 )

@@ -13,6 +13,7 @@ RUNNERS = Catalogue(
     "kind of bundle",
     {
         "classification": "edgedistill.runtime.classification:Classifier",
+        "extraction": "edgedistill.runtime.extraction.extractor:Extractor",
         "generation": "edgedistill.runtime.generation.generator:Generator",
     },
 )

@@ -19,7 +19,11 @@ GUARD = "guard.json"
 GUARD_ARRAYS = "guard.npz"
 GOLDEN = "golden.jsonl"
 MODEL_CARD = "MODEL_CARD.md"
-MODEL_FILES = {"classification": (MODEL,), "generation": (LANGUAGE_MODEL, MODEL)}
+MODEL_FILES = {
+    "classification": (MODEL,),
+    "extraction": (MODEL,),
+    "generation": (LANGUAGE_MODEL, MODEL),
+}
 """The file with the network, by kind of task: one of these."""
 BATCHING = ("single", "padded")
 
@@ -54,7 +58,8 @@ class Manifest:
         kind: kind of task; names the runner.
         name: name of the task.
         task: the resolved task file.
-        labels: answers, in the order of the logits; none for generated text.
+        labels: answers, in the order of the logits: of an extraction, the tags of tokens; none
+            for generated text.
         input: limits of an input.
         batching: `single` runs one text at a time, so that an answer never depends on its
             batch-mates (dynamic INT8 quantises the activations of the whole batch together);
@@ -65,6 +70,7 @@ class Manifest:
             largest share of golden examples that may be answered otherwise.
         generation: what a generation bundle needs beside its files (see
             `runtime.generation.settings`); empty for other kinds.
+        extraction: likewise for an extraction bundle (see `runtime.extraction.fields`).
         requirements: the judgements of the verdict.
         measurements: what was measured on these very files.
         provenance: data fingerprint, teacher, seeds, versions.
@@ -85,6 +91,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    extraction: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -172,6 +179,7 @@ def _build(values: dict[str, Any]) -> Manifest:
             for name, entry in values["files"].items()
         },
         generation=dict(values.get("generation", {})),
+        extraction=dict(values.get("extraction", {})),
     )
 
 

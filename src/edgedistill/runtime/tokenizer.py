@@ -93,6 +93,14 @@ class Tokenizer:
         ].ids
         return ids
 
+    def encode_with_offsets(
+        self, text: str
+    ) -> tuple[list[int], list[tuple[int, int]], list[int | None]]:
+        """Token ids of one text, and of each token its characters (start, end) and the number of
+        its word (None for special tokens); raises TypeError for a lone surrogate."""
+        found = self._tokenizer.encode(text, add_special_tokens=self._add_special_tokens)
+        return found.ids, found.offsets, found.word_ids
+
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, in order, on this thread."""
         return [self.encode(text) for text in texts]

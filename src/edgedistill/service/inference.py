@@ -69,11 +69,37 @@ class GeneratedBody(BaseModel):
     num_new_tokens: int
 
 
+class FieldBody(BaseModel):
+    """One span of a text: its field, its words and place, and the value that they give."""
+
+    name: str
+    text: str
+    start: int
+    end: int
+    value: Any
+    confidence: float = Field(description="calibrated probability of its least sure token")
+    abstained: bool
+    reason: str | None
+    detail: str
+
+
+class ExtractedBody(BaseModel):
+    """A record, or an abstention with its reason; and every span that was found."""
+
+    record: dict[str, Any] | None
+    fields_: list[FieldBody] = Field(alias="fields")
+    confidence: float | None
+    abstained: bool
+    reason: str | None
+    detail: str
+    score: float | None = Field(description="out-of-bounds score, higher is further out")
+
+
 class PredictResponse(BaseModel):
     """`prediction` for `text`; `predictions`, in order, for `texts`."""
 
-    prediction: PredictionBody | GeneratedBody | None = None
-    predictions: list[PredictionBody | GeneratedBody] | None = None
+    prediction: PredictionBody | GeneratedBody | ExtractedBody | None = None
+    predictions: list[PredictionBody | GeneratedBody | ExtractedBody] | None = None
 
 
 class ErrorBody(BaseModel):

@@ -19,6 +19,7 @@ from edgedistill.evaluate import verdict
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
+from edgedistill.evaluate.report.field_quality import FieldsSummary
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -294,6 +295,7 @@ class ReportContent:
     confidence: float = 0.95
     shipped: Shipped | None = None
     quality: Quality | None = None
+    fields: FieldsSummary | None = None
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

@@ -140,9 +140,9 @@ class TransformerStudent(nn.Module):
         self, embedding: PrunedEmbedding, layers: Sequence[EncoderLayer], head: nn.Linear
     ) -> None:
         super().__init__()
-        self.embedding = embedding
+        self.embedding: PrunedEmbedding = embedding
         self.layers = nn.ModuleList(layers)
-        self.head = head
+        self.head: nn.Linear = head
 
     def encoder_layers(self) -> list[EncoderLayer]:
         """The layers, typed."""
@@ -174,5 +174,23 @@ class TransformerStudent(nn.Module):
         return states, mask, (1.0 - mask)[:, None, None, :] * -1e4
 
     def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        features = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
+        features = _mean(states, mask)
         return ModelOutput(self.head(features), features)
+
+
+class TransformerTagger(TransformerStudent):
+    """The same network with its head on every token: logits ``[b, s, tags]``, features
+    ``[b, h]``."""
+
+    @classmethod
+    def of(cls, student: TransformerStudent) -> TransformerTagger:
+        """A tagger of a student's own parts."""
+        return cls(student.embedding, student.encoder_layers(), student.head)
+
+    def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
+        return ModelOutput(self.head(states), _mean(states, mask))
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens of the mask, ``[b, h]``."""
+    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)

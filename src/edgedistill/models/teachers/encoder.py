@@ -46,9 +46,25 @@ class EncoderClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        features = masked_mean(hidden, attention_mask)
+        features = masked_mean(self.states(input_ids, attention_mask), attention_mask)
         return ModelOutput(self.head(self.dropout(features)), features)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The last layer's states, [batch, seq, hidden]."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        states: Tensor = output.last_hidden_state
+        return states
+
+
+class EncoderTagger(EncoderClassifier):
+    """Encoder, dropout, linear head on every token; features are the masked mean.
+
+    forward: int64 [batch, seq] twice -> logits [batch, seq, tags], features [batch, hidden].
+    """
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        states = self.states(input_ids, attention_mask)
+        return ModelOutput(self.head(self.dropout(states)), masked_mean(states, attention_mask))
 
 
 class FineTunedClassifier(nn.Module):
@@ -67,13 +83,15 @@ class FineTunedClassifier(nn.Module):
         return ModelOutput(output.logits, masked_mean(output.hidden_states[-1], attention_mask))
 
 
-def new_classifier(folder: Path, num_labels: int) -> EncoderClassifier:
-    """The pretrained encoder of a folder with a new head."""
+def new_classifier(
+    folder: Path, num_labels: int, form: type[EncoderClassifier] = EncoderClassifier
+) -> EncoderClassifier:
+    """The pretrained encoder of a folder with a new head, for texts or (`form`) for tokens."""
     encoder = _load(AutoModel, folder)
     # A pooler that no loss reaches would be trained by nothing and shipped for nothing.
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
-    return EncoderClassifier(encoder, num_labels)
+    return form(encoder, num_labels)
 
 
 def fine_tuned_classifier(folder: Path, labels: tuple[str, ...]) -> nn.Module:
@@ -114,8 +132,10 @@ def save_classifier(model: EncoderClassifier, folder: Path, labels: tuple[str, .
     write_json(folder / OWN_CLASSIFIER, {"labels": list(labels)})
 
 
-def load_classifier(folder: Path, labels: tuple[str, ...]) -> EncoderClassifier:
-    """Read what `save_classifier` wrote."""
+def load_classifier(
+    folder: Path, labels: tuple[str, ...], form: type[EncoderClassifier] = EncoderClassifier
+) -> EncoderClassifier:
+    """Read what `save_classifier` wrote of a model of this form."""
     saved = json.loads((folder / OWN_CLASSIFIER).read_text(encoding="utf-8"))["labels"]
     if tuple(saved) != labels:
         raise ModelError("saved with other labels", where=str(folder / OWN_CLASSIFIER))
@@ -124,7 +144,7 @@ def load_classifier(folder: Path, labels: tuple[str, ...]) -> EncoderClassifier:
     encoder = factory.from_config(config, attn_implementation=ATTENTION)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
-    model = EncoderClassifier(encoder, len(labels))
+    model = form(encoder, len(labels))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 

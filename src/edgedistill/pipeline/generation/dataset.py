@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.data.conversation_report import ConversationReport, report_on
 from edgedistill.data.conversations import ConversationColumns, Fault, read_conversations
+from edgedistill.data.malformed import set_aside
 from edgedistill.data.reading import read_examples
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.store import StageResult
@@ -140,17 +140,8 @@ def load_conversations(
             where=first.id,
             fix="leave draft and thinking out, or output.schema_file",
         )
-    set_aside = {split: _set_aside(quarantine, split) for split in SPLITS}
-    return rows, report_on(splits, set_aside, rows.unlabelled)
-
-
-def _set_aside(folder: Path, split: str) -> list[str]:
-    """Place and reason of each malformed row of a split that was set aside."""
-    path = folder / QUARANTINE.format(split=split)
-    if not path.is_file():
-        return []
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [f"{Path(row['file']).name}:{row['line']}: {row['reason']}" for row in rows]
+    malformed = {split: set_aside(quarantine / QUARANTINE.format(split=split)) for split in SPLITS}
+    return rows, report_on(splits, malformed, rows.unlabelled)
 
 
 def _schema_fault(schema: Mapping[str, Any] | None) -> Fault | None:

@@ -7,7 +7,7 @@ measured on validation only.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
-from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
@@ -31,6 +30,7 @@ from edgedistill.tasks.classification import predicted
 FULL = "full.onnx"
 MODEL = "model.onnx"
 RIGHT = "validation_right.npy"
+VARIANTS = "variants.json"
 NUM_CALIBRATION = 256
 NUM_TIMED = 300
 #: A pass may cost this share of the validation answers against full precision.
@@ -98,30 +98,53 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         from edgedistill.export.onnx import OnnxExporter
 
         model = load_student(ground, student)
-        full = OnnxExporter().write(model, to=folder / FULL)
+        OnnxExporter().write(model, to=folder / FULL)
         bench = _Bench(context, ground.data, teacher)
-        calibration = _calibration(ground.transfer, teacher.encoder.pad_id)
-        files = {passes: _apply(passes, full, folder, calibration) for passes in SEQUENCES}
-        variants = bench.measure(files)
-        chosen = choose_variant(variants, context.spec.requirements)
-        for variant in chosen:
-            note = "kept" if variant.kept else f"declined: {variant.reason}"
-            label = " + ".join(variant.passes) or "full precision"
-            context.listener(Event(name, "note", f"{label} {note}"))
-        best = next(v for v in chosen if v.kept)
+        calibration = calibration_inputs(
+            ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
+        )
+        best = compress_and_keep(context, name, folder, calibration, bench.measure)
         np.save(folder / RIGHT, bench.right[best.passes])
-        shutil.copyfile(files[best.passes], folder / MODEL)
-        for file in folder.glob("*.onnx"):
-            if file.name not in (FULL, MODEL):
-                file.unlink()
-        write_json(folder / "variants.json", [asdict(v) for v in chosen])
 
     stage = context.store.stage(
         name, inputs, compute, rooms=("export", "compress", "models", "runtime", "pipeline/stages")
     )
-    rows = read_json(stage.folder / "variants.json")
-    variants = tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
+    variants = read_variants(stage.folder)
     return Artefact(student, stage, next(v for v in variants if v.kept), variants)
+
+
+def compress_and_keep(
+    context: Context[Any],
+    name: str,
+    folder: Path,
+    calibration: Sequence[Mapping[str, np.ndarray]],
+    measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+) -> Variant:
+    """Try every sequence of passes on the export in `folder`; what pays stays beside it.
+
+    Args:
+        name: of the stage, for those who listen.
+        measure: of the files by their passes, full precision first.
+    """
+    files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
+    chosen = choose_variant(measure(files), context.spec.requirements)
+    for variant in chosen:
+        note = "kept" if variant.kept else f"declined: {variant.reason}"
+        label = " + ".join(variant.passes) or "full precision"
+        context.listener(Event(name, "note", f"{label} {note}"))
+    best = next(v for v in chosen if v.kept)
+    shutil.copyfile(files[best.passes], folder / MODEL)
+    for file in folder.glob("*.onnx"):
+        if file.name not in (FULL, MODEL):
+            file.unlink()
+    write_json(folder / VARIANTS, [asdict(v) for v in chosen])
+    return best
+
+
+def read_variants(folder: Path) -> tuple[Variant, ...]:
+    """What `compress_and_keep` tried."""
+    rows = read_json(folder / VARIANTS)
+    return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
 
 
 def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
@@ -244,12 +267,15 @@ def _apply(
     return current
 
 
-def _calibration(transfer: TransferSet, pad_id: int) -> list[Mapping[str, np.ndarray]]:
-    """Training texts, spread evenly over the labels' order, as inputs of the graph."""
-    num = min(NUM_CALIBRATION, transfer.num_labelled)
-    rows = np.linspace(0, transfer.num_labelled - 1, num).astype(int)
+def calibration_inputs(
+    texts: Encoded, num_labelled: int, pad_id: int
+) -> list[Mapping[str, np.ndarray]]:
+    """Training texts, the first `num_labelled`, spread evenly over their order, as inputs of the
+    graph."""
+    num = min(NUM_CALIBRATION, num_labelled)
+    rows = np.linspace(0, num_labelled - 1, num).astype(int)
     inputs: list[Mapping[str, np.ndarray]] = []
     for row in rows:
-        ids, mask = transfer.texts.padded(np.array([row]), pad_id)
+        ids, mask = texts.padded(np.array([row]), pad_id)
         inputs.append({"input_ids": ids, "attention_mask": mask})
     return inputs

@@ -92,20 +92,38 @@ def _fine_tune(
 
     from edgedistill.models.teachers.encoder import new_classifier, save_classifier
     from edgedistill.train.batches import TrainingSet
-    from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
 
     spec = context.spec
     torch.manual_seed(spec.seed)
     model = new_classifier(source, len(dataset.labels))
-    table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
-    table.weight.requires_grad_(spec.teacher.train_embeddings)
     texts = encoder.encode(dataset.texts("train"))
-    result = train(
+    record = train_teacher(
+        context,
         model,
         Supervised(label_smoothing=spec.teacher.label_smoothing),
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
         score=_likelihood(dataset, encoder, spec.teacher.label_smoothing),
+        folder=folder,
+    )
+    save_classifier(model, folder / CLASSIFIER, dataset.labels)
+    return record
+
+
+def train_teacher(
+    context: Context[Any], model: Any, step: Any, examples: Any, *, score: Any, folder: Path
+) -> dict[str, Any]:
+    """Fine-tune `model`, a head on an encoder, as the task says; the record of its training."""
+    from edgedistill.train.loop import LoopConfig, train
+
+    spec = context.spec
+    table: Any = model.encoder.get_input_embeddings()
+    table.weight.requires_grad_(spec.teacher.train_embeddings)
+    result = train(
+        model,
+        step,
+        examples,
+        score=score,
         config=LoopConfig(
             num_epochs=spec.teacher.num_epochs,
             learning_rate=spec.teacher.learning_rate,
@@ -119,7 +137,6 @@ def _fine_tune(
         stage="teacher",
         listener=context.listener,
     )
-    save_classifier(model, folder / CLASSIFIER, dataset.labels)
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
 

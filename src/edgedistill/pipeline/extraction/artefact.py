@@ -1,0 +1,116 @@
+"""Stage `artefact`: export the student, try the compression passes, keep the one that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.evaluate.span_metrics import exact_counts
+from edgedistill.pipeline.extraction.outputs import GoldTexts, file_outputs
+from edgedistill.pipeline.extraction.student import Ground, Student
+from edgedistill.pipeline.stages.artefact import (
+    FULL,
+    MODEL,
+    NUM_TIMED,
+    Variant,
+    calibration_inputs,
+    compress_and_keep,
+    read_variants,
+)
+from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.measuring import alternate_ms
+from edgedistill.runtime.session import Session
+
+ROOMS = (
+    "export", "compress", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
+    "pipeline/extraction/artefact", "pipeline/extraction/outputs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """The file that would ship, and what was tried on the way; a variant's `accuracy` is its span
+    F1 on validation, its `agreement` the share of equal tags."""
+
+    stage: StageResult
+    variants: tuple[Variant, ...]
+
+    @property
+    def chosen(self) -> Variant:
+        """The variant that ships."""
+        return next(v for v in self.variants if v.kept)
+
+    @property
+    def model(self) -> Path:
+        """The compressed ONNX file."""
+        return self.stage.folder / MODEL
+
+    @property
+    def full(self) -> Path:
+        """The full-precision export it was made from."""
+        return self.stage.folder / FULL
+
+
+def make_artefact(ground: Ground, student: Student) -> Artefact:
+    """Export, compress, measure, choose."""
+    context, teacher = ground.context, ground.teacher
+    required = context.spec.requirements
+    limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
+    inputs = {
+        "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+    }  # fmt: skip
+
+    def compute(folder: Path) -> None:
+        from edgedistill.export.onnx import OnnxExporter
+
+        OnnxExporter().write(student.load(), to=folder / FULL)
+        transfer = ground.transfer
+        calibration = calibration_inputs(
+            transfer.documents.texts, transfer.num_labelled, teacher.pad_id
+        )
+        gold = GoldTexts(ground.data.rows.validation, teacher)
+
+        def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
+            return _measured(files, gold, required.threads)
+
+        compress_and_keep(context, "artefact", folder, calibration, measure)
+
+    stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
+    return Artefact(stage, read_variants(stage.folder))
+
+
+def _measured(
+    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, threads: int
+) -> list[Variant]:
+    """Each file on the validation texts, and timed in turn."""
+    sessions = {p: Session(file.read_bytes(), threads=threads) for p, file in files.items()}
+    logits = {p: file_outputs(session, gold.grids)[0] for p, session in sessions.items()}
+    tags = {p: gold.decoded(found) for p, found in logits.items()}
+    timed = alternate_ms(
+        [_caller(session, gold) for session in sessions.values()],
+        [document.text for document in gold.documents[:NUM_TIMED]],
+    )
+    packed = len(gold.teacher.encoder.encoder.packed)
+    return [
+        Variant(
+            passes=passes,
+            size_bytes=files[passes].stat().st_size + packed,
+            accuracy=exact_counts(gold.found(logits[passes]), gold.spans).f1,
+            agreement=float((tags[passes] == tags[()]).mean()),
+            p50_ms=float(np.percentile(milliseconds, 50)),
+            p95_ms=float(np.percentile(milliseconds, 95)),
+        )
+        for passes, milliseconds in zip(sessions, timed, strict=True)
+    ]
+
+
+def _caller(session: Session, gold: GoldTexts) -> Callable[[Any], object]:
+    def call(text: str) -> None:
+        ids = np.array([gold.teacher.encoder.encoder.ids(text)], np.int64)
+        session.run(ids, np.ones_like(ids))
+
+    return call

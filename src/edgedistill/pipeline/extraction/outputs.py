@@ -1,0 +1,93 @@
+"""What a model says to a split, whatever form it has: module, file or bundle."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.extraction import Document
+from edgedistill.evaluate.guard_arrays import Outputs
+from edgedistill.evaluate.span_metrics import LabelledSpan
+from edgedistill.pipeline.extraction.teacher import Teacher
+from edgedistill.runtime.extraction.grid import TokenGrid
+from edgedistill.runtime.extraction.reading import Reading, labelled, read_tags
+from edgedistill.runtime.extraction.tagging import best_tags, document_logits
+from edgedistill.runtime.session import Session
+
+TextLogits = Sequence[np.ndarray]
+"""Logits of each text, float [tokens with characters, tags]."""
+
+
+@dataclass(frozen=True)
+class GoldTexts:
+    """Texts with the right spans, on the token grid of a teacher."""
+
+    documents: Sequence[Document]
+    teacher: Teacher
+
+    @cached_property
+    def grids(self) -> list[TokenGrid]:
+        """The grid of each text."""
+        return [self.teacher.encoder.grid(document.text) for document in self.documents]
+
+    @cached_property
+    def tags(self) -> np.ndarray:
+        """The right tag of every token with characters, text after text, int64."""
+        encoded = self.teacher.encoder.encode(self.documents)
+        return np.asarray(encoded.tags[encoded.is_content], dtype=np.int64)
+
+    @cached_property
+    def spans(self) -> list[set[LabelledSpan]]:
+        """The right spans of each text."""
+        return [{(s.label, s.start, s.end) for s in row.spans} for row in self.documents]
+
+    def read(self, logits: TextLogits) -> list[Reading]:
+        """The spans that logits say."""
+        whole = self.teacher.whole_words
+        return [
+            read_tags(grid, rows, whole_words=whole)
+            for grid, rows in zip(self.grids, logits, strict=True)
+        ]
+
+    def found(self, logits: TextLogits) -> list[set[LabelledSpan]]:
+        """The same as (field, start, end)."""
+        names = self.teacher.encoder.fields
+        return [labelled(reading.spans, names) for reading in self.read(logits)]
+
+    def decoded(self, logits: TextLogits) -> np.ndarray:
+        """The likeliest legal tag of every token, text after text, int64."""
+        whole = self.teacher.whole_words
+        return np.concatenate([
+            best_tags(rows, grid.begins_word[grid.places], whole_words=whole)
+            for grid, rows in zip(self.grids, logits, strict=True)
+        ])  # fmt: skip
+
+
+def module_logits(model: Any, gold: GoldTexts) -> TextLogits:
+    """Logits of a PyTorch tagger."""
+    from edgedistill.models.inference import token_outputs
+
+    documents = gold.teacher.encoder.encode(gold.documents)
+    logits, _ = token_outputs(model, documents.texts, pad_id=gold.teacher.pad_id)
+    starts = documents.texts.starts
+    return [
+        logits[start:stop][documents.is_content[start:stop]]
+        for start, stop in itertools.pairwise(starts)
+    ]
+
+
+def file_outputs(session: Session, grids: Sequence[TokenGrid]) -> tuple[TextLogits, Outputs]:
+    """Logits of an ONNX file, one text a call, and what its guard reads of each text."""
+    found, features = list[np.ndarray](), list[np.ndarray]()
+    for grid in grids:
+        ids = grid.ids[None].astype(np.int64)
+        logits, vector = session.run(ids, np.ones_like(ids))
+        found.append(logits[0][grid.is_content])
+        features.append(vector)
+    profiles = np.concatenate([document_logits(logits) for logits in found])
+    return found, Outputs(profiles, np.concatenate(features))

@@ -1,0 +1,126 @@
+"""The bundle of an extraction task: model, tokenizer, guard, golden examples, card, manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.artefacts import Judgement
+from edgedistill.pipeline.extraction.artefact import Artefact
+from edgedistill.pipeline.extraction.boundary import FittedBoundary
+from edgedistill.pipeline.extraction.dataset import fields_of
+from edgedistill.pipeline.extraction.student import Ground
+from edgedistill.pipeline.packaging import (
+    GOLDEN_TOLERANCE,
+    NUM_GOLDEN,
+    card,
+    machine,
+    plain,
+    ranks,
+    versions,
+)
+from edgedistill.runtime.bundle import Bundle, write_bundle
+from edgedistill.runtime.extraction.extractor import Extractor
+from edgedistill.runtime.extraction.fields import ExtractionSettings
+from edgedistill.runtime.extraction.tagging import document_logits
+from edgedistill.runtime.manifest import (
+    GOLDEN,
+    MODEL,
+    MODEL_CARD,
+    TOKENIZER,
+    InputLimits,
+    Manifest,
+)
+from edgedistill.runtime.verification import golden_examples
+
+
+def write_extraction_bundle(
+    folder: Path,
+    ground: Ground,
+    artefact: Artefact,
+    fitted: FittedBoundary,
+    judgements: Sequence[Judgement],
+    measurements: Mapping[str, Any],
+) -> Bundle:
+    """Write the bundle folder, whole or not at all."""
+    spec, teacher = ground.context.spec, ground.teacher
+    limits = spec.input
+    settings = ExtractionSettings(fields_of(spec), teacher.whole_words, fitted.least_confidence)
+    provenance = _provenance(ground, artefact)
+    manifest = Manifest(
+        kind=spec.kind,
+        name=spec.name,
+        task=spec.model_dump(mode="json"),
+        labels=teacher.tags,
+        input=InputLimits(
+            limits.min_characters, limits.max_characters, limits.max_tokens, limits.languages
+        ),
+        batching="single",
+        threads=spec.requirements.threads,
+        pad_id=teacher.pad_id,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        requirements=tuple(plain(asdict(j)) for j in judgements),
+        measurements=plain(measurements),
+        provenance=plain(provenance),
+        extraction=plain(settings.as_json()),
+    )
+    shown = ", ".join(
+        f"{field.name} ({field.normaliser}{', several' if field.many else ''})"
+        for field in spec.output.fields
+    )
+    answers = [
+        f"Answers a record of {len(spec.output.fields)} fields: {shown}.",
+        "A field that it is too unsure of, or whose words give no value, is left out, and says so.",
+    ]
+    files = {
+        MODEL: artefact.model.read_bytes(),
+        TOKENIZER: teacher.encoder.encoder.packed,
+        MODEL_CARD: card(spec, answers, judgements, provenance).encode(),
+        **fitted.guard.guard.to_files(),
+    }
+    extractor = Extractor.from_files(manifest, files)
+    texts = ground.data.rows.texts("validation")
+    rows = np.linspace(0, len(texts) - 1, min(NUM_GOLDEN, len(texts))).astype(int)
+    golden = decided_texts(extractor, [texts[row] for row in rows])
+    files[GOLDEN] = golden_examples(extractor, golden)
+    return write_bundle(folder, manifest, files)
+
+
+def decided_texts(extractor: Extractor, texts: Sequence[str]) -> list[str]:
+    """The half of the texts whose answers are clearest, in their order.
+
+    Kernels round differently on other machines: an answer that hangs on the last bit, between
+    two tags or at a threshold, would fail an honest bundle there.
+    """
+    margins, distances, gaps = list[float](), list[float](), list[float]()
+    for text in texts:
+        grid, logits, features = extractor.raw(text)
+        second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+        margins.append(float((first - second).min()))
+        score = extractor.guard.scores(document_logits(logits), features)[0]
+        distances.append(abs(float(score) - extractor.guard.threshold))
+        least = extractor.settings.least_confidence
+        spans = extractor.read(grid, logits).spans
+        gaps.append(min((abs(span.confidence - least) for span in spans), default=1.0))
+    doubt = np.minimum.reduce([ranks(np.array(v)) for v in (margins, distances, gaps)])
+    clearest = np.argsort(-doubt, kind="stable")[: max(1, len(texts) // 2)]
+    return [texts[row] for row in np.sort(clearest)]
+
+
+def _provenance(ground: Ground, artefact: Artefact) -> dict[str, Any]:
+    spec = ground.context.spec
+    return {
+        "data fingerprint": ground.data.stage.fingerprint,
+        "teacher": spec.teacher.source,
+        "teacher weights sha256": ground.teacher.weights_sha256,
+        "student": f"{spec.student.family} {json.dumps(spec.student.options)}",
+        "compression": " + ".join(artefact.chosen.passes) or "none",
+        "machine": machine(),
+        "seed": spec.seed,
+        "versions": versions(),
+    }

@@ -1,0 +1,204 @@
+"""Stage `student`: a tagger cut out of the teacher, distilled or (as control) on spans alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.errors import SpecError
+from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.core.files import read_json, write_json
+from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.extraction.dataset import PreparedDocuments
+from edgedistill.pipeline.extraction.teacher import Teacher, likelihood
+from edgedistill.pipeline.extraction.transfer import TransferSet
+from edgedistill.pipeline.stages.student import LEAST_BATCH, LEAST_STEPS_AN_EPOCH, WEIGHTS
+from edgedistill.pipeline.stages.teacher import CHECKPOINTS, TRAINING
+from edgedistill.pipeline.store import StageResult
+
+ROOMS = ("train", "models", "tasks", "pipeline/extraction/student")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every student of a run grows on."""
+
+    context: Context[ExtractionSpec]
+    data: PreparedDocuments
+    teacher: Teacher
+    transfer: TransferSet
+
+    @cached_property
+    def material(self) -> Any:
+        """What students are built from; students copy what they take of it."""
+        from edgedistill.models.students.family import Material
+        from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
+
+        model, texts = self.teacher.load(), self.transfer.labelled.texts
+        table = model.encoder.get_input_embeddings().weight
+        used = used_tokens([self.transfer.real_ids], vocabulary_size=len(table))
+        return Material(
+            teacher=model,
+            kept=keep_tokens(table, used.tolist(), self.teacher.encoder.encoder.special_ids),
+            train=texts,
+            targets=np.zeros(len(texts), np.int64),
+            num_labels=len(self.teacher.tags),
+            max_tokens=self.context.spec.input.max_tokens,
+            pad_id=self.teacher.pad_id,
+            seed=self.context.spec.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained student on disk, and the record of its training."""
+
+    ground: Ground
+    stage: StageResult
+    training: dict[str, Any]
+
+    def load(self) -> Any:
+        """The student as a module in evaluation mode."""
+        from safetensors.torch import load_file
+
+        model, _ = _build(self.ground)
+        model.load_state_dict(load_file(self.stage.folder / WEIGHTS))
+        return model.eval()
+
+
+def checked_config(spec: ExtractionSpec) -> Any:
+    """The settings of the student's family; raises SpecError for what it lacks."""
+    from pydantic import ValidationError
+
+    from edgedistill.models.families import FAMILIES
+
+    config = FAMILIES.load(spec.student.family).config
+    try:
+        return config(**spec.student.options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise SpecError(
+            f"student.options.{key}: {fault['msg']}",
+            fix=f"options of {spec.student.family}: {', '.join(config.model_fields)}",
+        ) from error
+
+
+def train_student(ground: Ground, *, distilled: bool = True) -> Student:
+    """The trained student; `distilled=False` trains the same network on the spans alone."""
+    context, spec = ground.context, ground.context.spec
+    inputs = {
+        "transfer": ground.transfer.stage.fingerprint,
+        "student": spec.student.model_dump(mode="json"),
+        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        "seed": spec.seed,
+    }
+    name = "student" if distilled else "control"
+
+    def compute(folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        model, recipe = _build(ground)
+        record = _train(ground, model, recipe, name, folder, distilled=distilled)
+        state = {n: t.detach().contiguous() for n, t in model.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        write_json(folder / TRAINING, record)
+
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
+    return Student(ground, stage, read_json(stage.folder / TRAINING))
+
+
+def _build(ground: Ground) -> tuple[Any, Any]:
+    """(module, recipe) before training."""
+    import torch
+
+    from edgedistill.models.families import FAMILIES
+    from edgedistill.models.students.bert_blocks import TransformerTagger
+
+    spec = ground.context.spec
+    family, config, material = (
+        FAMILIES.load(spec.student.family), checked_config(spec), ground.material,
+    )  # fmt: skip
+    torch.manual_seed(spec.seed)
+    return TransformerTagger.of(family.build(material, config)), family.recipe
+
+
+def _train(
+    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
+) -> dict[str, Any]:
+    from edgedistill.core.protocols import Signal
+    from edgedistill.train.distill.response import Response, ResponseConfig
+    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.token_rows import OfTokens, TokenSet
+    from edgedistill.train.tune.supervised import Supervised
+
+    transfer, settings = ground.transfer, ground.context.spec.distillation
+    pad_id = ground.teacher.pad_id
+    if distilled:
+        documents = transfer.documents
+        signals = {Signal.LOGITS: transfer.logits}
+        temperature = settings.temperature or recipe.temperature
+        config = ResponseConfig(
+            temperature=temperature, hard_weight=settings.hard_weight,
+            energy_weight=settings.energy_weight,
+        )  # fmt: skip
+        step, score = OfTokens(Response(config)), _closeness(ground, temperature)
+        num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
+    else:
+        documents, signals = transfer.labelled, {}
+        validation = ground.teacher.encoder.encode(ground.data.rows.validation)
+        step = OfTokens(Supervised(label_smoothing=recipe.label_smoothing))
+        score = likelihood(validation, pad_id)
+        num_epochs = recipe.control_epochs
+        batch_size = recipe.control_batch_size or recipe.batch_size
+    batch_size = min(batch_size, max(LEAST_BATCH, len(documents) // LEAST_STEPS_AN_EPOCH))
+    steps_an_epoch = -(-len(documents) // batch_size)
+    num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
+    if distilled and settings.num_epochs:
+        num_epochs = settings.num_epochs
+    result = train(
+        model, step,
+        TokenSet(documents.texts, documents.is_content, documents.tags, pad_id, signals),
+        score=score,
+        config=LoopConfig(
+            num_epochs=num_epochs,
+            learning_rate=recipe.learning_rate,
+            embedding_rate=recipe.embedding_rate,
+            batch_size=batch_size,
+            precision=recipe.precision,
+            patience=recipe.patience,
+            weight_decay=recipe.weight_decay,
+            seed=ground.context.spec.seed,
+        ),
+        checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
+    )  # fmt: skip
+    shutil.rmtree(folder / CHECKPOINTS)
+    return asdict(result)
+
+
+def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
+    """A function that scores a model: minus the divergence from the teacher on validation tokens.
+
+    The epoch that is kept is chosen by it: it uses every probability, where an F1 over a few
+    hundred spans may pick an early epoch by luck.
+    """
+    import torch
+
+    from edgedistill.models.inference import token_outputs
+    from edgedistill.train.distill.logit_losses import softened_kl
+
+    documents = ground.teacher.encoder.encode(ground.data.rows.validation)
+    kept = documents.is_content
+    target = torch.from_numpy(ground.transfer.validation_logits()[kept])
+
+    def score(model: Any) -> float:
+        logits, _ = token_outputs(model, documents.texts, pad_id=ground.teacher.pad_id)
+        return -float(softened_kl(torch.from_numpy(logits[kept]), target, temperature))
+
+    return score

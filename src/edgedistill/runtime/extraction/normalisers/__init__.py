@@ -1,0 +1,1 @@
+"""What words become: one file a kind, named in `catalogue`."""

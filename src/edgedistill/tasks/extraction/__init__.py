@@ -1,0 +1,1 @@
+"""Extraction: texts with spans as tags of tokens."""
