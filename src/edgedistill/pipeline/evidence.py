@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgedistill.core.artefacts import Dataset
+from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.core.task import TaskSpec
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
-from edgedistill.pipeline.stages.artefact import Artefact, single_outputs
+from edgedistill.pipeline.stages.artefact import Artefact, Variant, single_outputs
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.runtime.guard.catalogue import SCORES
@@ -56,15 +59,31 @@ def calibrated_guard(ground: Ground, artefact: Artefact) -> FittedGuard:
         validation_targets=dataset.targets("validation"),
         **outside,
     )
-    rate, seed = context.spec.boundary.false_abstention_rate, context.spec.seed
-    size_mb = context.spec.requirements.size_mb
-    room = None if size_mb is None else max(0, int(size_mb * 1e6) - artefact.chosen.size_bytes)
-    fitted = fit_guard(given, rate, most_bytes=room, seed=seed)
+    return affordable_guard(given, context.spec, artefact.chosen)
+
+
+def affordable_guard(
+    given: GuardRows,
+    spec: TaskSpec | ExtractionSpec,
+    variant: Variant,
+    *,
+    kinds: Sequence[str] = tuple(SCORES),
+) -> FittedGuard:
+    """The guard that fits these rows best, within the size and latency that the task asks for.
+
+    Args:
+        variant: the file that ships, with its bytes and its p95.
+        kinds: names in the catalogue of scores to consider.
+    """
+    required, seed = spec.requirements, spec.seed
+    rate = spec.boundary.false_abstention_rate
+    size_mb, limit = required.size_mb, required.latency_p95_ms
+    room = None if size_mb is None else max(0, int(size_mb * 1e6) - variant.size_bytes)
+    fitted = fit_guard(given, rate, kinds=kinds, most_bytes=room, seed=seed)
     cost_ms = _cost_ms(fitted, given.validation)
-    limit = context.spec.requirements.latency_p95_ms
-    if limit is None or artefact.chosen.p95_ms + cost_ms <= limit:
+    if limit is None or variant.p95_ms + cost_ms <= limit:
         return fitted
-    light = [kind for kind in SCORES if not SCORES.load(kind).arrays]
+    light = [kind for kind in kinds if not SCORES.load(kind).arrays]
     if fitted.guard.kind in light:
         return fitted
     lighter = fit_guard(given, rate, kinds=light, seed=seed)

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgedistill.evaluate.calibration import conformal_threshold, fit_temperature
 from edgedistill.evaluate.guard_arrays import Outputs
-from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
-from edgedistill.pipeline.evidence import MAX_FIT_ROWS
+from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows
+from edgedistill.pipeline.evidence import MAX_FIT_ROWS, affordable_guard
 from edgedistill.pipeline.extraction.artefact import Artefact
 from edgedistill.pipeline.extraction.outputs import GoldTexts, TextLogits, file_outputs
 from edgedistill.pipeline.extraction.student import Ground
@@ -56,12 +56,9 @@ def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
         validation_targets=np.zeros(len(validation), np.int64),
         **outside,
     )
-    size_mb = spec.requirements.size_mb
-    room = None if size_mb is None else max(0, int(size_mb * 1e6) - artefact.chosen.size_bytes)
-    rate = spec.boundary.false_abstention_rate
     # Of one class, `max_probability` of a profile would be no probability of anything.
     kinds = [kind for kind in SCORES if kind != "max_probability"]
-    fitted = fit_guard(given, rate, kinds=kinds, most_bytes=room, seed=spec.seed)
+    fitted = affordable_guard(given, spec, artefact.chosen, kinds=kinds)
     temperature = fit_temperature(np.concatenate(list(logits)), gold.tags)
     guard = replace(fitted.guard, temperature=temperature)
     least = _least_confidence(gold, logits, temperature, spec.boundary.field_abstention_rate)

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from edgedistill.core.errors import BundleError
-from edgedistill.runtime.extraction.answer import Extraction, FieldValue, abstention
+from edgedistill.runtime.extraction.answer import (
+    Extraction,
+    FieldReason,
+    FieldValue,
+    abstention,
+)
 from edgedistill.runtime.extraction.fields import ExtractionSettings, Field
 from edgedistill.runtime.extraction.grid import TokenGrid, token_grid
 from edgedistill.runtime.extraction.normalisers.normaliser import NotNormalisedError
@@ -137,15 +142,22 @@ class Extractor:
 
     def _value(self, text: str, span: FoundSpan) -> FieldValue:
         field, words = self.settings.fields[span.field], text[span.start : span.end]
-        found = FieldValue(field.name, words, span.start, span.end, None, span.confidence)
+        value: Any = None
+        reason: FieldReason | None = None
+        detail = ""
         least = self.settings.least_confidence
         if not span.confidence >= least:
+            reason = "unsure"
             detail = f"confidence {span.confidence:.3f}, at least {least:.3f} is asked for"
-            return replace(found, abstained=True, reason="unsure", detail=detail)
-        try:
-            return replace(found, value=field.value(words))
-        except NotNormalisedError as error:
-            return replace(found, abstained=True, reason="not_normalised", detail=str(error))
+        else:
+            try:
+                value = field.value(words)
+            except NotNormalisedError as error:
+                reason, detail = "not_normalised", str(error)
+        return FieldValue(
+            field.name, words, span.start, span.end, value, span.confidence,
+            reason is not None, reason, detail,
+        )  # fmt: skip
 
     def _run(self, grid: TokenGrid) -> tuple[TokenGrid, np.ndarray, np.ndarray]:
         logits, features = self.model.run_one(grid.ids.tolist())

@@ -33,13 +33,19 @@ class TokenGrid:
 def token_grid(tokenizer: Tokenizer, text: str) -> TokenGrid:
     """The grid of a text, uncut; raises TypeError for a lone surrogate."""
     ids, offsets, words = tokenizer.encode_with_offsets(text)
-    places = np.array([_trimmed(text, *pair) for pair in offsets], np.int64).reshape(-1, 2)
-    numbers = np.array([-1 if word is None else word for word in words], dtype=np.int64)
-    starts, ends = places.T
-    before = np.concatenate([[-2], numbers[:-1]])
+    starts, ends, is_content, begins_word = list[int](), list[int](), list[bool](), list[bool]()
+    before: int | None = -1
+    for (start, end), word in zip(offsets, words, strict=True):
+        start, end = _trimmed(text, start, end)
+        starts.append(start)
+        ends.append(end)
+        is_content.append(word is not None and end > start)
+        begins_word.append(word != before)
+        before = word
     return TokenGrid(
-        np.array(ids, dtype=np.int32), (numbers >= 0) & (ends > starts), starts, ends,
-        numbers != before,
+        np.array(ids, dtype=np.int32), np.array(is_content, dtype=bool),
+        np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64),
+        np.array(begins_word, dtype=bool),
     )  # fmt: skip
 
 
