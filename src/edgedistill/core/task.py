@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgedistill.core.mixture import MixtureSpec, OwnNames, TeacherWeight
 from edgedistill.core.strategies import ResponseSettings, Strategies
 
 SCHEMA_VERSION = 1
@@ -162,6 +163,22 @@ class TeacherSpec(Section):
     """Arithmetic of the matrix products in training; weights stay fp32."""
 
 
+class FurtherTeacher(TeacherSpec):
+    """One more teacher, whose answers are mixed with those of the others."""
+
+    weight: TeacherWeight = 1.0
+    """Its weight among the teachers."""
+    labels: dict[str, OwnNames] | None = None
+    """With `num_epochs: 0`, what it calls each of the task's labels: a name, a list of names whose
+    probabilities are added up, or null where it does not know the label; left out: the same."""
+
+    @model_validator(mode="after")
+    def _maps_only_what_it_brings(self) -> FurtherTeacher:
+        if self.labels is not None and self.num_epochs > 0:
+            raise ValueError("labels: fine-tuned here, it learns the task's own; set num_epochs: 0")
+        return self
+
+
 class StudentSpec(Section):
     """The small model."""
 
@@ -198,6 +215,8 @@ class DistillationSpec(Section):
     generations: Annotated[int, Field(ge=1, le=10)] = 1
     """Students in a row: each after the first is built anew and learns its answers from the one
     before it; the last one ships."""
+    mixture: MixtureSpec = MixtureSpec()
+    """Used where there are `teachers`."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Softening of both distributions; left out: the family's own default."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -258,9 +277,20 @@ class TaskSpec(Section):
     boundary: BoundarySpec = BoundarySpec()
     data: DataSpec
     teacher: TeacherSpec
+    teachers: tuple[FurtherTeacher, ...] = ()
+    """Further teachers; `teacher` is what the student grows from and is measured against."""
     student: StudentSpec = StudentSpec()
     distillation: DistillationSpec = DistillationSpec()
     requirements: Requirements = Requirements()
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random but the split."""
+
+    @model_validator(mode="after")
+    def _mixes_something(self) -> TaskSpec:
+        mixture = self.distillation.mixture
+        if not self.teachers and mixture != MixtureSpec():
+            raise ValueError("distillation.mixture: there is nothing to mix without teachers")
+        if self.teachers and not mixture.first_weight + sum(t.weight for t in self.teachers):
+            raise ValueError("teachers: the weights of the teachers are all 0")
+        return self

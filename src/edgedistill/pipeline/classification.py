@@ -10,8 +10,10 @@ import numpy as np
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.search import candidates_of, search
+from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.further import find_further
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
@@ -34,12 +36,14 @@ def carry_out(context: Context) -> Verified:
         source = resolve_teacher(spec.teacher.source, root=context.root)
         require_fitting(spec, candidates, source)
     data = prepare_data(context)
+    find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
+    mixture = prepare_mixture(context, data, transfer)
 
     layers = layers_asked(spec, candidates, teacher.source)
     internals = prepare_internals(context, data, teacher, transfer, layers)
-    ground = Ground(context, data, teacher, transfer, internals)
+    ground = Ground(context, data, teacher, transfer, internals, mixture)
 
     def make(candidate: Candidate) -> Artefact:
         return make_artefact(ground, train_student(ground, candidate))

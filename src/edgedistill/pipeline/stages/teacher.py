@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.core.artefacts import Dataset
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, sha256_of, write_json
+from edgedistill.core.task import TeacherSpec
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
@@ -19,6 +20,8 @@ from edgedistill.tasks.classification import TextEncoder
 CLASSIFIER = "classifier"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
+#: The settings that its weights depend on, beside those where they come from.
+TRAINED_BY = set(TeacherSpec.model_fields) - {"source", "sha256"}
 #: Power of the weight average (docs/decisions/14): the classifier that is kept holds, on average,
 #: the weights of a fifth of the run ago.
 AVERAGING = 3.0
@@ -57,16 +60,23 @@ class Teacher:
         return fine_tuned_classifier(self.source, dataset.labels).eval()
 
 
-def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
-    """Fine-tune on the training split; the validation loss chooses the epoch."""
-    spec = context.spec
-    source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
+def prepare_teacher(
+    context: Context, data: PreparedData, settings: TeacherSpec | None = None, name: str = "teacher"
+) -> Teacher:
+    """Fine-tune on the training split; the validation loss chooses the epoch.
+
+    Args:
+        settings: of a further teacher; left out, the task's `teacher`.
+        name: of the stage.
+    """
+    spec, settings = context.spec, settings or context.spec.teacher
+    source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
     digest = sha256_of(source / WEIGHTS)
     inputs = {
         "data": data.stage.fingerprint,
         "weights": digest,
         "tokenizer": sha256_of(source / TOKENIZER),
-        "settings": spec.teacher.model_dump(mode="json", exclude={"source", "sha256"}),
+        "settings": settings.model_dump(mode="json", include=TRAINED_BY),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
     }
@@ -74,19 +84,25 @@ def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = TextEncoder(folder / TOKENIZER, spec.input.max_tokens)
-        if spec.teacher.num_epochs == 0:
+        if settings.num_epochs == 0:
             record = _use_as_it_is(data.dataset, encoder, source)
         else:
-            record = _fine_tune(context, data.dataset, encoder, source, folder)
+            record = _fine_tune(context, settings, name, data.dataset, encoder, source, folder)
         write_json(folder / TRAINING, record)
 
-    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     encoder = TextEncoder(stage.folder / TOKENIZER, spec.input.max_tokens)
     return Teacher(stage, encoder, read_json(stage.folder / TRAINING), source, digest)
 
 
 def _fine_tune(
-    context: Context, dataset: Dataset, encoder: TextEncoder, source: Path, folder: Path
+    context: Context,
+    settings: TeacherSpec,
+    name: str,
+    dataset: Dataset,
+    encoder: TextEncoder,
+    source: Path,
+    folder: Path,
 ) -> dict[str, Any]:
     import torch
 
@@ -95,28 +111,27 @@ def _fine_tune(
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.supervised import Supervised
 
-    spec = context.spec
-    torch.manual_seed(spec.seed)
+    torch.manual_seed(context.spec.seed)
     model = new_classifier(source, len(dataset.labels))
     table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
-    table.weight.requires_grad_(spec.teacher.train_embeddings)
+    table.weight.requires_grad_(settings.train_embeddings)
     texts = encoder.encode(dataset.texts("train"))
     result = train(
         model,
-        Supervised(label_smoothing=spec.teacher.label_smoothing),
+        Supervised(label_smoothing=settings.label_smoothing),
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
-        score=_likelihood(dataset, encoder, spec.teacher.label_smoothing),
+        score=_likelihood(dataset, encoder, settings.label_smoothing),
         config=LoopConfig(
-            num_epochs=spec.teacher.num_epochs,
-            learning_rate=spec.teacher.learning_rate,
-            batch_size=spec.teacher.batch_size,
-            patience=spec.teacher.patience,
-            precision=spec.teacher.precision,
+            num_epochs=settings.num_epochs,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            patience=settings.patience,
+            precision=settings.precision,
             averaging=AVERAGING,
-            seed=spec.seed,
+            seed=context.spec.seed,
         ),
         checkpoints=folder / CHECKPOINTS,
-        stage="teacher",
+        stage=name,
         listener=context.listener,
     )
     save_classifier(model, folder / CLASSIFIER, dataset.labels)

@@ -1,0 +1,188 @@
+"""Several teachers from the task file to a bundle: mixed, mapped, left out where they fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import edgedistill
+import small_task
+from edgedistill.core.errors import ModelError, SpecError
+from edgedistill.core.task import DistillationSpec, TaskSpec
+from edgedistill.models.teachers.encoder import new_classifier, save_classifier
+from edgedistill.pipeline.check import check_task
+from edgedistill.pipeline.run import RunResult, run_task
+from edgedistill.pipeline.stages.further import label_groups
+
+NAMES = {"order": ["where", "when"], "cancel": "stop", "refund": None}
+
+
+def own_classifier(folder: Path, teacher: Path, *, is_broken: bool = False) -> Path:
+    """A classifier of other labels than the task's, which nobody fine-tuned."""
+    torch.manual_seed(3)
+    model = new_classifier(teacher, 4)
+    if is_broken:
+        torch.nn.init.constant_(model.head.weight, float("nan"))
+    save_classifier(model, folder, ("stop", "where", "weather", "when"))
+    shutil.copyfile(teacher / "tokenizer.json", folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> dict[str, str]:
+    """Sources of further teachers."""
+    root = tmp_path_factory.mktemp("teachers")
+    return {
+        "good": f"folder:{teacher_folder}",
+        "foreign": f"folder:{own_classifier(root / 'foreign', teacher_folder)}",
+        "broken": f"folder:{own_classifier(root / 'broken', teacher_folder, is_broken=True)}",
+        "missing": f"folder:{root / 'missing'}",
+    }
+
+
+def write(folder: Path, teacher: Path, teachers: Any, **mixture: Any) -> Path:
+    return small_task.write_task(
+        folder, teacher, teachers=teachers, requirements={"retention": 0.5},
+        distillation={"mixture": mixture, "num_epochs": 3, "augmentation": {"num_texts": 80}},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(
+    tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, folders: dict[str, str]
+) -> RunResult:
+    """Four further teachers, of which two fail."""
+    folder = tmp_path_factory.mktemp("several")
+    mapped = {"num_epochs": 0, "labels": NAMES}
+    task = write(
+        folder, teacher_folder,
+        [
+            {"source": folders["missing"]},
+            {"source": folders["foreign"], **mapped, "weight": 0.5},
+            {"source": folders["broken"], **mapped},
+            {"source": folders["good"], "num_epochs": 4, "learning_rate": 0.003, "batch_size": 8},
+        ],
+        weighting="confidence",
+    )  # fmt: skip
+    return run_task(task, runs_dir=folder / "runs")
+
+
+def stage(result: RunResult, name: str) -> Path:
+    (found,) = [each.folder for each in result.stages if each.name == name]
+    return found
+
+
+def test_a_mixture_runs_to_a_bundle_and_failures_are_told(result: RunResult) -> None:
+    classifier = edgedistill.load(result.bundle)
+    assert classifier.predict(["please cancel it now"])[0].reason in (None, "out_of_bounds")
+    notes = json.loads((result.folder / "report.json").read_text())["making"]["notes"]
+    missing, broken, mixture = notes
+    assert "Further teacher 1" in missing
+    assert "no such model folder" in missing
+    assert "Further teacher 3" in broken
+    assert "not numbers" in broken
+    assert "answers of 3 teachers, confidence weights" in mixture
+    assert "teacher-3 " in mixture
+    assert "teacher-5 " in mixture
+    assert "was left out" in (result.folder / "report.html").read_text()
+    names = {each.name for each in result.stages}
+    assert {"teacher", "teacher-5", "answers-3", "answers-5", "mixture"} <= names
+    assert not {"answers-2", "answers-4", "teacher-3"} & names
+
+
+def test_the_student_learns_the_mixture(result: RunResult) -> None:
+    mixture, transfer = stage(result, "mixture"), stage(result, "transfer")
+    ours, first = (np.load(folder / "logits.npy") for folder in (mixture, transfer))
+    assert ours.shape == first.shape
+    assert ours.dtype == np.float16
+    assert np.abs(ours - first).max() > 0.1
+    told = json.loads((mixture / "told.json").read_text())
+    assert sum(told["shares"]) == pytest.approx(1.0)
+    # The one that nobody fine-tuned is less sure, and so counts less than its 0.5 of 2.5.
+    assert told["shares"][1] < 0.2
+    student = stage(result, "student-static")
+    inputs = json.loads((student / "stage.json").read_text())["inputs"]
+    (made,) = [each for each in result.stages if each.name == "mixture"]
+    assert inputs["answers"] == made.fingerprint
+
+
+def test_other_weights_need_no_teacher_anew(
+    result: RunResult, folders: dict[str, str], teacher_folder: Path, tmp_path: Path
+) -> None:
+    further = {"source": folders["foreign"], "num_epochs": 0, "labels": NAMES}
+    task = write(tmp_path, teacher_folder, [further], weighting="quality", first_weight=0.0)
+    runs = result.folder.parent
+    # It is no better than chance, and the first teacher is not to be heard.
+    with pytest.raises(ModelError, match="no teacher is left"):
+        run_task(task, runs_dir=runs)
+    mixed = sorted(runs.glob("store/mixture-*"))
+    assert len([folder for folder in mixed if folder.suffix != ".partial"]) == 1
+    assert len(list(runs.glob("store/transfer-*"))) == 1
+
+
+def test_check_warns_of_what_is_missing_and_foresees_the_others(
+    folders: dict[str, str], teacher_folder: Path, tmp_path: Path
+) -> None:
+    alone = check_task(write(tmp_path / "a", teacher_folder, []))
+    more = [{"source": folders["missing"]}, {"source": folders["good"], "num_epochs": 6,
+                                             "batch_size": 16}]  # fmt: skip
+    checked = check_task(write(tmp_path / "b", teacher_folder, more))
+    assert alone.warnings == ()
+    assert "Further teacher 1" in checked.warnings[0]
+    seconds = checked.forecast.seconds
+    own = seconds["teacher"] + seconds["transfer"]
+    assert seconds["further teachers"] == pytest.approx(own)
+    assert "further teachers" not in alone.forecast.seconds
+    assert checked.forecast.disk_bytes > alone.forecast.disk_bytes
+
+
+def test_a_label_unknown_to_a_teacher_is_refused_before_work(
+    folders: dict[str, str], teacher_folder: Path, tmp_path: Path
+) -> None:
+    unmapped = {"source": folders["foreign"], "num_epochs": 0, "labels": {"order": "where"}}
+    path = write(tmp_path, teacher_folder, [unmapped])
+    for refused in (check_task, lambda path: run_task(path, runs_dir=tmp_path / "runs")):
+        with pytest.raises(SpecError, match="does not know the label 'cancel'") as caught:
+            refused(path)
+        assert "teachers.0.labels" in str(caught.value)
+        assert "or to null" in str(caught.value)
+    assert not list((tmp_path / "runs").glob("store/teacher-*"))
+
+
+def test_mappings_of_labels() -> None:
+    own, labels = ("b", "a", "x", "y"), ("a", "b")
+    assert label_groups(own, labels, None) == ((1,), (0,))
+    assert label_groups(own, labels, {"a": ("x", "y")}) == ((2, 3), (0,))
+    assert label_groups(own, labels, {"a": ()}) == ((), (0,))
+    for mapping, message in (
+        ({"c": ("x",)}, "no label of the task"),
+        ({"a": ("z",)}, "'z', which is to stand for 'a'"),
+        ({"a": ("b",)}, "stands for more than one"),
+        ({"a": (), "b": ()}, "none of the task's labels"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            label_groups(own, labels, mapping)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teachers": [{"source": "hub:a/b", "weight": 0}]}, "weights of the teachers are all 0"),
+        ({"teachers": []}, "nothing to mix"),
+        ({"teachers": [{"source": "hub:a/b", "labels": {"a": "b"}}]}, "learns the task's own"),
+        ({"teachers": [{"source": "hub:a/b", "weight": float("nan")}]}, "weight"),
+    ],
+)
+def test_settings_that_contradict_each_other(changes: Any, message: str) -> None:
+    value = {
+        "name": "x", "data": {"files": {"train": "a.jsonl"}}, "teacher": {"source": "hub:a/b"},
+        "distillation": DistillationSpec.model_validate({"mixture": {"first_weight": 0}}),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        TaskSpec.model_validate(value | changes)
