@@ -169,6 +169,20 @@ class ConsistencySettings(StrategySettings):
     """Share of the tokens that a view leaves out; the first token always stays."""
 
 
+class CurriculumSpec(BaseModel):
+    """Texts in order of difficulty: easy ones first, more as the student comes no closer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    by: Literal["confidence", "length", "loss"] = "confidence"
+    """What is easy: `confidence`, texts whose answer to be learned is sure; `length`, short ones;
+    `loss`, those that the student answers best before its training."""
+    parts: Annotated[int, Field(ge=2, le=100)] = 4
+    """Parts of equal size that the texts are cut into; training begins with the easiest."""
+    all_by: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the planned epochs after which all parts are open at the latest."""
+
+
 StrategyName: TypeAlias = Literal["response", "feature", "attention", "relation", "consistency"]
 AnyStrategy: TypeAlias = Annotated[
     ResponseSettings | FeatureSettings | AttentionSettings | RelationSettings | ConsistencySettings,

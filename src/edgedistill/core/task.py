@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgedistill.core.mixture import MixtureSpec, OwnNames, TeacherWeight
-from edgedistill.core.strategies import ResponseSettings, Strategies
+from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
 
 SCHEMA_VERSION = 1
 
@@ -215,6 +215,11 @@ class DistillationSpec(Section):
     generations: Annotated[int, Field(ge=1, le=10)] = 1
     """Students in a row: each after the first is built anew and learns its answers from the one
     before it; the last one ships."""
+    assistants: tuple[StudentSpec, ...] = ()
+    """Students in between, largest first: each learns its answers from the one before it, the first
+    from the teacher, the student that ships from the last; they ship nothing."""
+    curriculum: CurriculumSpec | None = None
+    """Order in which texts are learned; left out: all from the start."""
     mixture: MixtureSpec = MixtureSpec()
     """Used where there are `teachers`."""
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -229,6 +234,14 @@ class DistillationSpec(Section):
     """Most epochs over the transfer set; left out: the family's own default."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """Extra texts for the transfer set."""
+
+    @model_validator(mode="after")
+    def _names_assistants(self) -> DistillationSpec:
+        if any(assistant.family == "auto" for assistant in self.assistants):
+            raise ValueError(
+                "assistants: each needs a family of its own, 'auto' is for the student"
+            )
+        return self
 
 
 class Requirements(Section):

@@ -84,12 +84,12 @@ def expected_internals(
         MissingSignal, SpecError: student or teacher cannot tell what the strategy compares.
     """
     from edgedistill.models.internals_cache import internals_bytes
-    from edgedistill.pipeline.search import candidates_of
+    from edgedistill.pipeline.search import assistants_of, candidates_of
     from edgedistill.pipeline.stages.internals import reason_against
 
-    candidates = candidates_of(spec)
-    require_fitting(spec, candidates, source)
-    layers = layers_asked(spec, candidates, source)
+    candidates, assistants = candidates_of(spec), assistants_of(spec)
+    require_fitting(spec, candidates, assistants, source)
+    layers = layers_asked(spec, [*candidates, *assistants], source)
     if not layers:
         return None
     size_bytes = internals_bytes(layers, teacher_shape(source), lengths)

@@ -160,7 +160,8 @@ def _student_cost(spec: TaskSpec) -> float:
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
     # Each part of this kind reads every batch twice more.
     views = 2 * sum(part.name == "consistency" for part in distillation.strategy)
-    return once * distillation.generations * (1 + views)
+    assistants = sum(FAMILY_COST[assistant.family] for assistant in distillation.assistants)
+    return (once * distillation.generations + assistants) * (1 + views)
 
 
 def matrix_rate() -> float:

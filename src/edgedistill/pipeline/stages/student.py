@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.answers import Answers, teachers_answers
@@ -49,19 +50,19 @@ class Candidate:
 @dataclass(frozen=True)
 class Ground:
     """What every student of a run grows on; `internals` where the strategy looks inside,
-    `mixture` where there are several teachers."""
+    `instead` where students are to answer otherwise than the teacher alone does."""
 
     context: Context
     data: PreparedData
     teacher: Teacher
     transfer: TransferSet
     internals: TeacherInternals | None = None
-    mixture: Answers | None = None
+    instead: Answers | None = None
 
     @cached_property
     def answers(self) -> Answers:
-        """What students are to answer: as the teacher does, unless they learn a mixture."""
-        return self.mixture or teachers_answers(self.transfer)
+        """What students are to answer."""
+        return self.instead or teachers_answers(self.transfer)
 
     @cached_property
     def material(self) -> Any:
@@ -195,8 +196,13 @@ def _train(
     learner = model
     if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
+    data, patience = examples, recipe.patience
+    if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
+        # An epoch without a gain opens texts: only then may it be that nothing is left to gain.
+        data, patience = curriculum, patience + settings.curriculum.parts - 1
+        score = curriculum.followed(score, partial(_note, ground.context, name))
     result = train(
-        learner, step, examples,
+        learner, step, data,
         # What learns along with the student has no part in its answers.
         score=lambda _: score(model),
         config=LoopConfig(
@@ -205,7 +211,7 @@ def _train(
             embedding_rate=recipe.embedding_rate,
             batch_size=batch_size,
             precision=recipe.precision,
-            patience=recipe.patience,
+            patience=patience,
             weight_decay=recipe.weight_decay,
             seed=ground.context.spec.seed,
         ),
@@ -213,6 +219,10 @@ def _train(
     )  # fmt: skip
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
+
+
+def _note(context: Context, stage: str, message: str) -> None:
+    context.listener(Event(stage, "note", message))
 
 
 def _earlier_generations(
