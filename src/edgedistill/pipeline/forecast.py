@@ -158,8 +158,9 @@ def _student_cost(spec: TaskSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
-    # Each part of this kind reads every batch twice more.
-    views = 2 * sum(part.name == "consistency" for part in distillation.strategy)
+    # What a part reads every batch more often: twice; once, without the way back.
+    names = [part.name for part in distillation.strategy]
+    views = 2 * names.count("consistency") + names.count("average") / 3
     assistants = sum(FAMILY_COST[assistant.family] for assistant in distillation.assistants)
     return (once * distillation.generations + assistants) * (1 + views)
 

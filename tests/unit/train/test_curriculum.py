@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,10 @@ class Killed(Exception):
     """In a training's place."""
 
 
+def falling(speed: Pace, _: nn.Module) -> float:
+    return -float(speed.epochs % 3)
+
+
 def trained(folder: Path, *, killed_after: int | None) -> tuple[list[float], list[str]]:
     """Losses of eight epochs whose score falls now and then, and what was told."""
 
@@ -134,7 +139,7 @@ def trained(folder: Path, *, killed_after: int | None) -> tuple[list[float], lis
         speed = Pace(CurriculumSpec(all_by=0.9), 8)
         learner.add_module("pace", speed)
         curriculum = Curriculum(examples, -examples.texts.lengths, speed)
-        score = curriculum.followed(lambda _, speed=speed: -float(speed.epochs % 3), told.append)
+        score = curriculum.followed(partial(falling, speed), told.append)
         try:
             result = train(
                 learner, step, curriculum, score=score, stage="test", checkpoints=folder,

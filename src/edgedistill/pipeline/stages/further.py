@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedistill.core.errors import MissingExtra, ModelError, SpecError
+from edgedistill.core.errors import EdgeDistillError, MissingExtra, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.files import sha256_of
 from edgedistill.core.task import FurtherTeacher, TaskSpec
@@ -74,8 +74,9 @@ def hear_all(
 
 def left_out(place: int, settings: FurtherTeacher, error: Exception) -> str:
     """Why a teacher has no part in the mixture."""
-    is_told = isinstance(error, (ModelError, MissingExtra))
-    what = error.what if is_told else f"{type(error).__name__}: {error}"
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, EdgeDistillError):
+        what = error.what
     return f"Further teacher {place + 1} ({settings.source}) was left out: {what}"
 
 
@@ -151,6 +152,7 @@ def _hear(
     spec, labels = context.spec, data.dataset.labels
     name = f"teacher-{place + 2}"
     source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
+    load: Callable[[], Any]
     if settings.num_epochs:
         teacher = prepare_teacher(context, data, settings, name)
         encoder, load = teacher.encoder, lambda: teacher.load(data.dataset)

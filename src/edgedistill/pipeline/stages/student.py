@@ -199,7 +199,7 @@ def _train(
     data, patience = examples, recipe.patience
     if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
         # An epoch without a gain opens texts: only then may it be that nothing is left to gain.
-        data, patience = curriculum, patience + settings.curriculum.parts - 1
+        data, patience = curriculum, patience + curriculum.pace.num_parts - 1
         score = curriculum.followed(score, partial(_note, ground.context, name))
     result = train(
         learner, step, data,

@@ -50,7 +50,7 @@ def completed(told: np.ndarray, first: np.ndarray) -> np.ndarray:
     if not unknown.any():
         return told
     share = logsumexp(first[:, ~unknown], axis=1, keepdims=True)
-    return np.where(unknown, first, told + share)
+    return np.asarray(np.where(unknown, first, told + share))
 
 
 def certainty(answers: np.ndarray) -> np.ndarray:
@@ -61,13 +61,13 @@ def certainty(answers: np.ndarray) -> np.ndarray:
     probabilities = np.exp(answers)
     surprise = np.where(probabilities > 0, -answers, 0.0)
     entropy = (probabilities * surprise).sum(1)
-    return np.clip(1.0 - entropy / np.log(answers.shape[1]), 0.0, 1.0)
+    return np.asarray(np.clip(1.0 - entropy / np.log(answers.shape[1]), 0.0, 1.0))
 
 
 def above_chance(answers: np.ndarray, targets: np.ndarray) -> float:
     """How far the share of right answers to labelled texts lies above chance; 0 below it."""
     accuracy = float((answers.argmax(1) == targets).mean())
-    return max(0.0, accuracy - 1.0 / answers.shape[1])
+    return max(0.0, accuracy - 1.0 / int(answers.shape[1]))
 
 
 def shares(weights: Sequence[float], answers: Sequence[np.ndarray], *, by_text: bool) -> np.ndarray:
