@@ -21,8 +21,12 @@ TRUNCATED = {"family": "truncated", "options": {"layers": [0, 1], "num_heads": 2
 def result(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> RunResult:
     """A two-layer student, taught by its teacher, its average and its own last layer."""
     folder = tmp_path_factory.mktemp("own")
+    teacher = {
+        "source": f"folder:{teacher_folder}", "num_epochs": 6, "learning_rate": 0.003,
+        "batch_size": 16, "l2_sp": 0.01,
+    }  # fmt: skip
     task = small_task.write_task(
-        folder, teacher_folder, student=TRUNCATED,
+        folder, teacher_folder, student=TRUNCATED, teacher=teacher,
         distillation={
             "strategy": ["response", {"name": "average", "decay": 0.9}, "shallow"],
             "num_epochs": 3, "num_texts": 190, "augmentation": {"num_texts": 80},
@@ -45,6 +49,24 @@ def test_own_teachers_run_to_a_bundle_and_are_not_shipped(result: RunResult) -> 
     assert all(name.startswith(("embedding.", "layers.", "head.")) for name in names)
     # Nothing of the teacher's inside is asked for.
     assert not [stage for stage in result.stages if stage.name == "internals"]
+
+
+def test_the_teacher_was_held_near_its_pretrained_weights(
+    result: RunResult, teacher_folder: Path
+) -> None:
+    (teacher,) = [stage for stage in result.stages if stage.name == "teacher"]
+    history = json.loads((teacher.folder / "training.json").read_text())["history"]
+    begun = load_file(teacher_folder / "model.safetensors")
+    ended = load_file(teacher.folder / "classifier" / "model.safetensors")
+    away = sum(
+        float(((ended[f"encoder.{name}"] - start) ** 2).sum())
+        for name, start in begun.items()
+        if not name.startswith("pooler.")
+    )
+    # The mean of an epoch's steps, against the weights that were kept, an average of them all.
+    pulls = [entry["anchor"] for entry in history]
+    assert pulls[0] > 0
+    assert 0.2 * min(pulls) < 0.005 * away < 2 * max(pulls)
 
 
 def test_students_without_shallower_layers_are_refused(

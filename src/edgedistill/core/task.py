@@ -163,7 +163,21 @@ class TeacherSpec(Section):
     """Arithmetic of the matrix products in training; weights stay fp32."""
 
 
-class FurtherTeacher(TeacherSpec):
+class ClassifierTeacher(TeacherSpec):
+    """The big model, and how it is fine-tuned."""
+
+    l2_sp: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Pull of fine-tuning back to the pretrained weights: half of this times their squared distance
+    is added to the loss, and weights do not decay towards 0; 0: none."""
+
+    @model_validator(mode="after")
+    def _holds_only_what_moves(self) -> ClassifierTeacher:
+        if self.l2_sp and self.num_epochs == 0:
+            raise ValueError("l2_sp: nothing is fine-tuned with num_epochs: 0")
+        return self
+
+
+class FurtherTeacher(ClassifierTeacher):
     """One more teacher, whose answers are mixed with those of the others."""
 
     weight: TeacherWeight = 1.0
@@ -289,7 +303,7 @@ class TaskSpec(Section):
     output: OutputSpec = OutputSpec()
     boundary: BoundarySpec = BoundarySpec()
     data: DataSpec
-    teacher: TeacherSpec
+    teacher: ClassifierTeacher
     teachers: tuple[FurtherTeacher, ...] = ()
     """Further teachers; `teacher` is what the student grows from and is measured against."""
     student: StudentSpec = StudentSpec()

@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.core.artefacts import Dataset
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, sha256_of, write_json
-from edgedistill.core.task import TeacherSpec
+from edgedistill.core.task import ClassifierTeacher
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
@@ -21,7 +21,7 @@ CLASSIFIER = "classifier"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
 #: The settings that its weights depend on, beside those where they come from.
-TRAINED_BY = set(TeacherSpec.model_fields) - {"source", "sha256"}
+TRAINED_BY = set(ClassifierTeacher.model_fields) - {"source", "sha256"}
 #: Power of the weight average (docs/decisions/14): the classifier that is kept holds, on average,
 #: the weights of a fifth of the run ago.
 AVERAGING = 3.0
@@ -32,6 +32,7 @@ ROOMS = (
     "train/checkpoint",
     "train/loop",
     "train/spikes",
+    "train/tune/anchored",
     "train/tune/supervised",
     "models/inference",
     "models/teachers",
@@ -61,7 +62,10 @@ class Teacher:
 
 
 def prepare_teacher(
-    context: Context, data: PreparedData, settings: TeacherSpec | None = None, name: str = "teacher"
+    context: Context,
+    data: PreparedData,
+    settings: ClassifierTeacher | None = None,
+    name: str = "teacher",
 ) -> Teacher:
     """Fine-tune on the training split; the validation loss chooses the epoch.
 
@@ -97,7 +101,7 @@ def prepare_teacher(
 
 def _fine_tune(
     context: Context,
-    settings: TeacherSpec,
+    settings: ClassifierTeacher,
     name: str,
     dataset: Dataset,
     encoder: TextEncoder,
@@ -109,6 +113,7 @@ def _fine_tune(
     from edgedistill.models.teachers.encoder import new_classifier, save_classifier
     from edgedistill.train.batches import TrainingSet
     from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.tune.anchored import Anchored
     from edgedistill.train.tune.supervised import Supervised
 
     torch.manual_seed(context.spec.seed)
@@ -116,9 +121,14 @@ def _fine_tune(
     table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
     table.weight.requires_grad_(settings.train_embeddings)
     texts = encoder.encode(dataset.texts("train"))
+    step: Any = Supervised(label_smoothing=settings.label_smoothing)
+    decay = LoopConfig.weight_decay
+    if settings.l2_sp:
+        # One pull at a time: decay would draw the same weights towards 0.
+        step, decay = Anchored(step, model.encoder, settings.l2_sp), 0.0
     result = train(
         model,
-        Supervised(label_smoothing=settings.label_smoothing),
+        step,
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
         score=_likelihood(dataset, encoder, settings.label_smoothing),
         config=LoopConfig(
@@ -128,6 +138,7 @@ def _fine_tune(
             patience=settings.patience,
             precision=settings.precision,
             averaging=AVERAGING,
+            weight_decay=decay,
             seed=context.spec.seed,
         ),
         checkpoints=folder / CHECKPOINTS,
