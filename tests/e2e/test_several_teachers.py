@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import edgedistill
 import small_task
@@ -18,7 +19,7 @@ from edgedistill.core.task import DistillationSpec, TaskSpec
 from edgedistill.models.teachers.encoder import new_classifier, save_classifier
 from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.run import RunResult, run_task
-from edgedistill.pipeline.stages.further import label_groups
+from edgedistill.pipeline.stages.further import called, label_groups
 
 NAMES = {"order": ["where", "when"], "cancel": "stop", "refund": None}
 
@@ -78,7 +79,9 @@ def stage(result: RunResult, name: str) -> Path:
     return found
 
 
-def test_a_mixture_runs_to_a_bundle_and_failures_are_told(result: RunResult) -> None:
+def test_a_mixture_runs_to_a_bundle_and_failures_are_told(
+    result: RunResult, folders: dict[str, str]
+) -> None:
     classifier = edgedistill.load(result.bundle)
     assert classifier.predict(["please cancel it now"])[0].reason in (None, "out_of_bounds")
     notes = json.loads((result.folder / "report.json").read_text())["making"]["notes"]
@@ -88,12 +91,13 @@ def test_a_mixture_runs_to_a_bundle_and_failures_are_told(result: RunResult) -> 
     assert "Further teacher 3" in broken
     assert "not numbers" in broken
     assert "answers of 3 teachers, confidence weights" in mixture
-    assert "teacher-3 " in mixture
-    assert "teacher-5 " in mixture
+    assert f"{folders['foreign']} " in mixture
+    assert f"{folders['good']} " in mixture
     assert "was left out" in (result.folder / "report.html").read_text()
     names = {each.name for each in result.stages}
-    assert {"teacher", "teacher-5", "answers-3", "answers-5", "mixture"} <= names
-    assert not {"answers-2", "answers-4", "teacher-3"} & names
+    own = called(folders["good"])
+    assert {"teacher", f"teacher-{own}", f"answers-{own}", "answers-foreign", "mixture"} <= names
+    assert not {"answers-missing", "answers-broken", "teacher-foreign"} & names
 
 
 def test_the_student_learns_the_mixture(result: RunResult) -> None:
@@ -112,18 +116,34 @@ def test_the_student_learns_the_mixture(result: RunResult) -> None:
     assert inputs["answers"] == made.fingerprint
 
 
-def test_other_weights_need_no_teacher_anew(
-    result: RunResult, folders: dict[str, str], teacher_folder: Path, tmp_path: Path
+def test_where_nothing_is_left_to_be_heard_the_run_stops(
+    result: RunResult, folders: dict[str, str]
 ) -> None:
-    further = {"source": folders["foreign"], "num_epochs": 0, "labels": NAMES}
-    task = write(tmp_path, teacher_folder, [further], weighting="quality", first_weight=0.0)
     runs = result.folder.parent
-    # It is no better than chance, and the first teacher is not to be heard.
+    task = yaml.safe_load((runs.parent / "task.yaml").read_text())
+    *_, good = task["teachers"]
+    # Neither the first teacher nor the second is to be heard, and the third is not there.
+    task["teachers"] = [{**good, "weight": 0.0}, {"source": folders["missing"]}]
+    task["distillation"]["mixture"] = {"first_weight": 0.0}
+    (runs.parent / "other.yaml").write_text(yaml.safe_dump(task))
+    before = [len(list(runs.glob(f"store/{name}-*"))) for name in ("teacher", "answers")]
     with pytest.raises(ModelError, match="no teacher is left"):
-        run_task(task, runs_dir=runs)
-    mixed = sorted(runs.glob("store/mixture-*"))
-    assert len([folder for folder in mixed if folder.suffix != ".partial"]) == 1
-    assert len(list(runs.glob("store/transfer-*"))) == 1
+        run_task(runs.parent / "other.yaml", runs_dir=runs)
+    # In another place and of another weight it is the same teacher still.
+    after = [len(list(runs.glob(f"store/{name}-*"))) for name in ("teacher", "answers")]
+    assert after == before
+
+
+def test_stages_of_teachers_have_names() -> None:
+    sources = (
+        "hub:org/Name-2",
+        "folder:../models/été 3/",
+        "package:gt_all",
+        "folder:…",
+        "folder:.",
+    )
+    names = [called(source) for source in sources]
+    assert names == ["Name-2", "t-3", "gt_all", "further", "further"]
 
 
 def test_check_warns_of_what_is_missing_and_foresees_the_others(
@@ -152,7 +172,7 @@ def test_a_label_unknown_to_a_teacher_is_refused_before_work(
             refused(path)
         assert "teachers.0.labels" in str(caught.value)
         assert "or to null" in str(caught.value)
-    assert not list((tmp_path / "runs").glob("store/teacher-*"))
+    assert not list((tmp_path / "runs").glob("store/t*-*"))
 
 
 def test_mappings_of_labels() -> None:

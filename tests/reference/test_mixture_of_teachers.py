@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgedistill.train.distill.mixture import (
     above_chance,
+    accuracy,
     certainty,
     completed,
     mixed,
@@ -95,3 +96,9 @@ def test_quality_is_what_lies_above_chance() -> None:
     assert above_chance(answers, np.array([0, 1, 2])) == pytest.approx(2 / 3)
     assert above_chance(answers, np.array([0, 0, 1])) == pytest.approx(0.0)
     assert above_chance(answers, np.array([1, 0, 1])) == 0.0
+    # What a teacher does not know is not held against it: of two labels chance is a half.
+    partial = told_of_labels(answers, [[0], [], [2]])
+    targets = np.array([0, 1, 2])
+    assert accuracy(partial, targets) == 1.0
+    assert above_chance(partial, targets) == pytest.approx(0.5)
+    assert accuracy(partial, np.array([1, 1, 1])) == above_chance(partial, np.array([1] * 3)) == 0.0

@@ -14,9 +14,8 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.further import Heard, hear_all
 from edgedistill.pipeline.stages.transfer import TransferSet
-from edgedistill.tasks.classification import predicted
 
-ROOMS = ("train/distill/mixture", "tasks", "pipeline/stages/answers")
+ROOMS = ("train/distill/mixture", "pipeline/stages/answers")
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,16 @@ def _mix(
     targets: np.ndarray,
     folder: Path,
 ) -> dict[str, list[float]]:
-    """Write both mixtures; returns each teacher's validation accuracy, the mixture's last, and
-    each one's mean share."""
+    """Write both mixtures; returns each teacher's validation accuracy on the labels that it knows,
+    the mixture's last, and each one's mean share."""
     from edgedistill.train.distill import mixture
 
     validation, _ = transfer.outputs("validation")
     settings = context.spec.distillation.mixture
     weights = [settings.first_weight, *(each.weight for each in heard)]
-    answers = _completed(validation, [(each.validation, each.groups) for each in heard])
+    told = _told(validation, [(each.validation, each.groups) for each in heard])
     if settings.weighting == "quality":
-        quality = [mixture.above_chance(each, targets) for each in answers]
+        quality = [mixture.above_chance(each, targets) for each in told]
         weights = [weight * above for weight, above in zip(weights, quality, strict=True)]
     if not sum(weights):
         raise ModelError(
@@ -97,33 +96,34 @@ def _mix(
             fix="give a weight above 0 to a teacher that can be loaded and is better than chance",
         )
     by_text = settings.weighting == "confidence"
-    told = mixture.mixed(validation, answers, mixture.shares(weights, answers, by_text=by_text))
-    np.save(folder / "validation.npy", told.astype(np.float32))
-    accuracies = [float((predicted(each) == targets).mean()) for each in (*answers, told)]
-
-    answers = _completed(transfer.logits, [(each.logits, each.groups) for each in heard])
+    answers = [mixture.completed(each, told[0]) for each in told]
     share = mixture.shares(weights, answers, by_text=by_text)
-    told = mixture.mixed(transfer.logits, answers, share)
-    np.save(folder / "logits.npy", np.clip(told, -6e4, 6e4).astype(np.float16))
+    together = mixture.mixed(validation, answers, share)
+    np.save(folder / "validation.npy", together.astype(np.float32))
+    accuracies = [mixture.accuracy(each, targets) for each in (*told, together)]
+
+    told = _told(transfer.logits, [(each.logits, each.groups) for each in heard])
+    answers = [mixture.completed(each, told[0]) for each in told]
+    share = mixture.shares(weights, answers, by_text=by_text)
+    together = mixture.mixed(transfer.logits, answers, share)
+    np.save(folder / "logits.npy", np.clip(together, -6e4, 6e4).astype(np.float16))
     return {"accuracies": accuracies, "shares": share.mean(1).tolist()}
 
 
-def _completed(
+def _told(
     first: np.ndarray, others: Sequence[tuple[np.ndarray, Sequence[Sequence[int]]]]
 ) -> list[np.ndarray]:
-    """Log-probabilities of every teacher over all labels, the first teacher's first."""
+    """What every teacher says of the labels that it knows, the first teacher first."""
     from edgedistill.train.distill import mixture
 
     alone = [[label] for label in range(first.shape[1])]
-    own = mixture.told_of_labels(first, alone)
-    told = [mixture.told_of_labels(logits, groups) for logits, groups in others]
-    return [own, *(mixture.completed(each, own) for each in told)]
+    return [mixture.told_of_labels(logits, groups) for logits, groups in [(first, alone), *others]]
 
 
 def _note(weighting: str, heard: Sequence[Heard], told: dict[str, list[float]]) -> str:
     """Who said what, for the report."""
     *accuracies, together = told["accuracies"]
-    names = ["teacher", *(each.name for each in heard)]
+    names = ["teacher", *(each.source for each in heard)]
     each_told = "; ".join(
         f"{name} {share:.0%} (validation accuracy {accuracy:.1%})"
         for name, share, accuracy in zip(names, told["shares"], accuracies, strict=True)

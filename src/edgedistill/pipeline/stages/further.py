@@ -1,7 +1,8 @@
-"""Stages `answers-N`: what further teachers say to the transfer set, each read alone."""
+"""Stages `answers-…`: what further teachers say to the transfer set, each read alone."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,10 @@ Groups = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Heard:
-    """What a further teacher said, in its own classes: `logits` [n, classes] of the transfer set,
-    `validation` of the validation texts."""
+    """What the teacher from `source` said, in its own classes: `logits` [n, classes] to the
+    transfer set, `validation` to the validation texts."""
 
-    name: str
+    source: str
     weight: float
     groups: Groups
     stage: StageResult
@@ -150,11 +151,11 @@ def _hear(
 ) -> Heard:
     """Fine-tune the teacher if that is asked for, and let it read."""
     spec, labels = context.spec, data.dataset.labels
-    name = f"teacher-{place + 2}"
+    name = called(settings.source)
     source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
     load: Callable[[], Any]
     if settings.num_epochs:
-        teacher = prepare_teacher(context, data, settings, name)
+        teacher = prepare_teacher(context, data, settings, f"teacher-{name}")
         encoder, load = teacher.encoder, lambda: teacher.load(data.dataset)
         groups: Groups = tuple((label,) for label in range(len(labels)))
         made_of = {"teacher": teacher.stage.fingerprint}
@@ -170,12 +171,18 @@ def _hear(
     }
 
     def compute(folder: Path) -> None:
-        _read(context, data, load(), encoder, settings.precision, f"answers-{place + 2}", folder)
+        _read(context, data, load(), encoder, settings.precision, f"answers-{name}", folder)
 
-    stage = context.store.stage(f"answers-{place + 2}", inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(f"answers-{name}", inputs, compute, rooms=ROOMS)
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
     validation = np.load(stage.folder / "validation.npy")
-    return Heard(name, settings.weight, groups, stage, logits, validation)
+    return Heard(settings.source, settings.weight, groups, stage, logits, validation)
+
+
+def called(source: str) -> str:
+    """A name for a teacher's stages that does not depend on its place among the others."""
+    last = re.split(r"[:/\\]", source.rstrip("/\\"))[-1]
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", last)[:40].strip("-.") or "further"
 
 
 def _own(source: Path) -> Any:

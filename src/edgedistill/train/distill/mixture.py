@@ -64,10 +64,23 @@ def certainty(answers: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(1.0 - entropy / np.log(answers.shape[1]), 0.0, 1.0))
 
 
-def above_chance(answers: np.ndarray, targets: np.ndarray) -> float:
-    """How far the share of right answers to labelled texts lies above chance; 0 below it."""
-    accuracy = float((answers.argmax(1) == targets).mean())
-    return max(0.0, accuracy - 1.0 / int(answers.shape[1]))
+def accuracy(told: np.ndarray, targets: np.ndarray) -> float:
+    """Share of right answers to the texts whose labels a teacher knows; 0 where there are none.
+
+    Args:
+        told: [n, labels], as `told_of_labels` gives it.
+        targets: int64 [n].
+    """
+    known = np.asarray(~np.isneginf(told).all(0))
+    is_known = known[targets]
+    right = told[is_known].argmax(1) == targets[is_known]
+    return float(right.mean()) if len(right) else 0.0
+
+
+def above_chance(told: np.ndarray, targets: np.ndarray) -> float:
+    """How far `accuracy` lies above chance among the labels that a teacher knows; 0 below it."""
+    num_known = int((~np.isneginf(told).all(0)).sum())
+    return max(0.0, accuracy(told, targets) - 1.0 / num_known)
 
 
 def shares(weights: Sequence[float], answers: Sequence[np.ndarray], *, by_text: bool) -> np.ndarray:
