@@ -39,5 +39,7 @@ class Anchored:
 
     def distance(self) -> Tensor:
         """Squared distance of the weights from the start."""
+        # Training may move the model to a device after the step was made: follow it, once.
+        self._start = [s.to(p.device) for s, p in zip(self._start, self._held, strict=True)]
         pairs = zip(self._held, self._start, strict=True)
-        return torch.stack([(p - start.to(p)).square().sum() for p, start in pairs]).sum()
+        return torch.stack([(p - start).square().sum() for p, start in pairs]).sum()
