@@ -173,6 +173,9 @@ def test_a_label_unknown_to_a_teacher_is_refused_before_work(
         assert "teachers.0.labels" in str(caught.value)
         assert "or to null" in str(caught.value)
     assert not list((tmp_path / "runs").glob("store/t*-*"))
+    with pytest.raises(SpecError, match="of no known form") as caught:
+        check_task(write(tmp_path, teacher_folder, [unmapped | {"source": "elsewhere"}]))
+    assert caught.value.where == "teachers.0.source"
 
 
 def test_mappings_of_labels() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import silent
 from edgedistill.core.protocols import Batch, ModelOutput
-from edgedistill.core.task import ClassifierTeacher
+from edgedistill.core.teachers import ClassifierTeacher
 from edgedistill.train.batches import TrainingSet
 from edgedistill.train.loop import LoopConfig, train
 from edgedistill.train.tune.anchored import Anchored

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from edgedistill.core.section import Section
 
 TeacherWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -20,10 +22,8 @@ OwnNames: TypeAlias = Annotated[
 ]
 
 
-class MixtureSpec(BaseModel):
+class MixtureSpec(Section):
     """How the answers of `teacher` and `teachers` become one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     weighting: Literal["static", "quality", "confidence"] = "static"
     """`static`: by the weights given; `quality`: these times how far each teacher's validation

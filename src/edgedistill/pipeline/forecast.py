@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgedistill.core.task import TaskSpec, TeacherSpec
+from edgedistill.core.task import TaskSpec
+from edgedistill.core.teachers import TeacherSpec
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
 #: (MiniLM on CLINC150, 2 cores: 0.95 in FP32, 1.2 in BF16, quiet; less beside other work).

@@ -13,7 +13,8 @@ import numpy as np
 from edgedistill.core.errors import EdgeDistillError, MissingExtra, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.files import sha256_of
-from edgedistill.core.task import FurtherTeacher, TaskSpec
+from edgedistill.core.task import TaskSpec
+from edgedistill.core.teachers import FurtherTeacher
 from edgedistill.models.teachers.sources import (
     TOKENIZER,
     WEIGHTS,
@@ -92,7 +93,7 @@ def find_further(
     found, failures = list[tuple[FurtherTeacher, Path]](), list[str]()
     for place, settings in enumerate(spec.teachers):
         try:
-            source = resolve_teacher(settings.source, root=root, sha256=settings.sha256)
+            source = _resolved(place, settings, root)
             if settings.num_epochs == 0:
                 _groups_of(place, settings, source, labels)
             found.append((settings, source))
@@ -134,6 +135,13 @@ def label_groups(
     return tuple(tuple(own.index(name) for name in named[label]) for label in labels)
 
 
+def _resolved(place: int, settings: FurtherTeacher, root: Path) -> Path:
+    try:
+        return resolve_teacher(settings.source, root=root, sha256=settings.sha256)
+    except SpecError as error:
+        raise SpecError(error.what, where=f"teachers.{place}.source", fix=error.fix) from error
+
+
 def _groups_of(place: int, settings: FurtherTeacher, source: Path, labels: Sequence[str]) -> Groups:
     try:
         return label_groups(classifier_labels(source), labels, settings.labels)
@@ -152,7 +160,7 @@ def _hear(
     """Fine-tune the teacher if that is asked for, and let it read."""
     spec, labels = context.spec, data.dataset.labels
     name = called(settings.source)
-    source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
+    source = _resolved(place, settings, context.root)
     load: Callable[[], Any]
     if settings.num_epochs:
         teacher = prepare_teacher(context, data, settings, f"teacher-{name}")

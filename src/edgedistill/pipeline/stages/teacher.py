@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.core.artefacts import Dataset
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, sha256_of, write_json
-from edgedistill.core.task import ClassifierTeacher
+from edgedistill.core.teachers import ClassifierTeacher
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
