@@ -169,10 +169,12 @@ def _table(section: Schema, schema: Schema, path: str) -> str:
         meaning = value.get("description") or (inner or {})["description"]
         if inner:
             place = f"{path}.{key}" if path else key
-            default = "**required**" if key in required else "see there"
+            plain = "see there" if value.get("default", {}) else "left out"
             link = f"[section](#{_anchor(place)})"
-            kind = f"list of {link}" if value.get("type") == "array" else link
-            rows.append((f"`{key}`", kind, default, _cell(meaning)))
+            if "items" in value:
+                plain, link = "empty", f"list of {link}"
+            default = "**required**" if key in required else plain
+            rows.append((f"`{key}`", link, default, _cell(meaning)))
         else:
             default = "**required**" if key in required else f"`{json.dumps(value['default'])}`"
             rows.append((f"`{key}`", _cell(_type(value)), _left_out(default), _cell(meaning)))
@@ -229,8 +231,8 @@ def _number(value: float) -> str:
 
 
 def _referred(value: Schema, schema: Schema) -> Schema | None:
-    """The section that a property holds, if it holds one."""
-    for part in (value, *value.get("anyOf", ()), value.get("items", {})):
+    """The section that a property holds, if it holds one or a list of them."""
+    for part in (value, value.get("items", {}), *value.get("anyOf", ())):
         if "$ref" in part:
             found: Schema = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
             return found

@@ -169,9 +169,64 @@ class ConsistencySettings(StrategySettings):
     """Share of the tokens that a view leaves out; the first token always stays."""
 
 
-StrategyName: TypeAlias = Literal["response", "feature", "attention", "relation", "consistency"]
+class AverageSettings(StrategySettings):
+    """Match the answers of the student's own running average of weights."""
+
+    name: Literal["average"] = "average"
+    """Name of the strategy."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Share of the average that is kept at each step; the first steps keep less."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Softening of both distributions."""
+
+
+class ShallowSettings(StrategySettings):
+    """Let the student's deepest layer teach heads on its shallower ones, which do not ship."""
+
+    name: Literal["shallow"] = "shallow"
+    """Name of the strategy."""
+    layers: Annotated[tuple[Index, ...], Field(min_length=1)] | None = None
+    """The layers that are taught, counted from 0; left out: all but the last."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Softening of both distributions."""
+
+    @property
+    def internals(self) -> frozenset[Signal]:
+        """Hidden states, of the student alone."""
+        return frozenset({Signal.STATES})
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ShallowSettings:
+        if self.layers is not None and len(set(self.layers)) != len(self.layers):
+            raise ValueError("layers: each layer once")
+        return self
+
+
+class CurriculumSpec(BaseModel):
+    """Texts in order of difficulty: easy ones first, more as the student comes no closer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    by: Literal["confidence", "length", "loss"] = "confidence"
+    """What is easy: `confidence`, texts whose answer to be learned is sure; `length`, short ones;
+    `loss`, those that the student answers best before its training."""
+    parts: Annotated[int, Field(ge=2, le=100)] = 4
+    """Parts of equal size that the texts are cut into; training begins with the easiest."""
+    all_by: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the planned epochs after which all parts are open at the latest."""
+
+
+StrategyName: TypeAlias = Literal[
+    "response", "feature", "attention", "relation", "consistency", "average", "shallow"
+]
 AnyStrategy: TypeAlias = Annotated[
-    ResponseSettings | FeatureSettings | AttentionSettings | RelationSettings | ConsistencySettings,
+    ResponseSettings
+    | FeatureSettings
+    | AttentionSettings
+    | RelationSettings
+    | ConsistencySettings
+    | AverageSettings
+    | ShallowSettings,
     Field(discriminator="name"),
 ]
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgedistill.core.strategies import ResponseSettings, Strategies
+from edgedistill.core.mixture import MixtureSpec
+from edgedistill.core.section import Section as Section
+from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
+from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
+from edgedistill.core.teachers import TeacherSpec as TeacherSpec
 
 SCHEMA_VERSION = 1
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class Section(BaseModel):
-    """Base of every section: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class InputSpec(Section):
@@ -138,36 +136,12 @@ class DataSpec(Section):
         return self
 
 
-class TeacherSpec(Section):
-    """The big model, and how it is fine-tuned."""
-
-    source: str
-    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`; a fine-tuned classifier may be one."""
-    sha256: str | None = None
-    """Expected digest of model.safetensors; a difference stops the run."""
-    num_epochs: Annotated[int, Field(ge=0, le=100)] = 5
-    """Most epochs of fine-tuning; 0 uses an already fine-tuned classifier as it is."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
-    """Peak learning rate (linear warm-up, cosine decay)."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts a step."""
-    patience: Annotated[int, Field(ge=1)] = 2
-    """Epochs without a lower validation loss before training stops."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each label that is spread over all labels in fine-tuning."""
-    train_embeddings: bool = True
-    """Whether fine-tuning moves the token table; frozen, tokens that training does not show keep
-    their place among those that it does, and an epoch takes two thirds of the time."""
-    precision: Literal["bf16", "fp32"] = "fp32"
-    """Arithmetic of the matrix products in training; weights stay fp32."""
-
-
 class StudentSpec(Section):
     """The small model."""
 
     family: str = "auto"
     """A student family (`edgedistill families`), or `auto` to search them under the budget."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Settings of that family; not with `auto`."""
 
     @model_validator(mode="after")
@@ -198,6 +172,13 @@ class DistillationSpec(Section):
     generations: Annotated[int, Field(ge=1, le=10)] = 1
     """Students in a row: each after the first is built anew and learns its answers from the one
     before it; the last one ships."""
+    assistants: tuple[StudentSpec, ...] = ()
+    """Students in between, largest first: each learns its answers from the one before it, the first
+    from the teacher, the student that ships from the last; they ship nothing."""
+    curriculum: CurriculumSpec | None = None
+    """Order in which texts are learned; left out: all from the start."""
+    mixture: MixtureSpec = MixtureSpec()
+    """Used where there are `teachers`."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Softening of both distributions; left out: the family's own default."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -210,6 +191,14 @@ class DistillationSpec(Section):
     """Most epochs over the transfer set; left out: the family's own default."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """Extra texts for the transfer set."""
+
+    @model_validator(mode="after")
+    def _names_assistants(self) -> DistillationSpec:
+        if any(assistant.family == "auto" for assistant in self.assistants):
+            raise ValueError(
+                "assistants: each needs a family of its own, 'auto' is for the student"
+            )
+        return self
 
 
 class Requirements(Section):
@@ -257,10 +246,21 @@ class TaskSpec(Section):
     output: OutputSpec = OutputSpec()
     boundary: BoundarySpec = BoundarySpec()
     data: DataSpec
-    teacher: TeacherSpec
+    teacher: ClassifierTeacher
+    teachers: tuple[FurtherTeacher, ...] = ()
+    """Further teachers; `teacher` is what the student grows from and is measured against."""
     student: StudentSpec = StudentSpec()
     distillation: DistillationSpec = DistillationSpec()
     requirements: Requirements = Requirements()
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random but the split."""
+
+    @model_validator(mode="after")
+    def _mixes_something(self) -> TaskSpec:
+        mixture = self.distillation.mixture
+        if not self.teachers and mixture != MixtureSpec():
+            raise ValueError("distillation.mixture: there is nothing to mix without teachers")
+        if self.teachers and not mixture.first_weight + sum(t.weight for t in self.teachers):
+            raise ValueError("teachers: the weights of the teachers are all 0")
+        return self

@@ -26,6 +26,7 @@ from edgedistill.pipeline.generation.forecast import (
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.questions import questions_of
+from edgedistill.pipeline.stages.further import find_further
 from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting, teacher_shape
 from edgedistill.tasks.classification import TextEncoder
 
@@ -57,14 +58,20 @@ def check_task(path: Path) -> CheckResult:
     source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
     if spec.teacher.num_epochs == 0:
         require_labels(source, dataset.labels)
+    further, left_out = find_further(spec, path.parent, dataset.labels)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
     lengths = encoder.encode(dataset.texts("train")).lengths
     inside = None if is_default(spec) else expected_internals(spec, source, lengths)
     expected = forecast(
-        spec, source / "config.json", len(dataset.train), float(lengths.mean()), inside
+        spec,
+        source / "config.json",
+        len(dataset.train),
+        float(lengths.mean()),
+        inside,
+        [(settings, folder / "config.json") for settings, folder in further],
     )
-    warnings = [inside.reason] if inside and inside.reason else []
+    warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 
@@ -80,12 +87,12 @@ def expected_internals(
         MissingSignal, SpecError: student or teacher cannot tell what the strategy compares.
     """
     from edgedistill.models.internals_cache import internals_bytes
-    from edgedistill.pipeline.search import candidates_of
+    from edgedistill.pipeline.search import assistants_of, candidates_of
     from edgedistill.pipeline.stages.internals import reason_against
 
-    candidates = candidates_of(spec)
-    require_fitting(spec, candidates, source)
-    layers = layers_asked(spec, candidates, source)
+    candidates, assistants = candidates_of(spec), assistants_of(spec)
+    require_fitting(spec, candidates, assistants, source)
+    layers = layers_asked(spec, [*candidates, *assistants], source)
     if not layers:
         return None
     size_bytes = internals_bytes(layers, teacher_shape(source), lengths)

@@ -9,9 +9,12 @@ import numpy as np
 
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.search import candidates_of, search
+from edgedistill.pipeline.search import assistants_of, candidates_of, search
+from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
+from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.further import find_further
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
@@ -29,17 +32,20 @@ def carry_out(context: Context) -> Verified:
         MissingSignal: the strategy needs what student or teacher cannot tell.
     """
     spec = context.spec
-    candidates = candidates_of(spec)
+    candidates, assistants = candidates_of(spec), assistants_of(spec)
     if not is_default(spec):
         source = resolve_teacher(spec.teacher.source, root=context.root)
-        require_fitting(spec, candidates, source)
+        require_fitting(spec, candidates, assistants, source)
     data = prepare_data(context)
+    find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
+    mixture = prepare_mixture(context, data, transfer)
 
-    layers = layers_asked(spec, candidates, teacher.source)
+    layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
     internals = prepare_internals(context, data, teacher, transfer, layers)
-    ground = Ground(context, data, teacher, transfer, internals)
+    ground = Ground(context, data, teacher, transfer, internals, mixture)
+    ground = with_assistants(ground, assistants)
 
     def make(candidate: Candidate) -> Artefact:
         return make_artefact(ground, train_student(ground, candidate))

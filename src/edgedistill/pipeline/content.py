@@ -274,7 +274,9 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    notes = [made.ground.internals.note] if made.ground.internals else []
+    notes = [*made.ground.answers.notes]
+    if made.ground.internals:
+        notes.append(made.ground.internals.note)
     if scores := student.training.get("generations"):
         told = ", ".join(f"{score:.4g}" for score in scores)
         notes.append(f"Each of {len(scores)} students in a row learned from the one before it; "

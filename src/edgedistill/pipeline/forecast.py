@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
+from edgedistill.core.teachers import TeacherSpec
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
 #: (MiniLM on CLINC150, 2 cores: 0.95 in FP32, 1.2 in BF16, quiet; less beside other work).
@@ -62,6 +64,46 @@ class Forecast:
         return {**asdict(self), "total_s": self.total_s}
 
 
+@dataclass(frozen=True)
+class _Network:
+    """What an encoder's shape says of its cost; `weights` without the token table."""
+
+    hidden: int
+    layers: int
+    weights: int
+    table: int
+
+    @classmethod
+    def of(cls, config: Path) -> Self:
+        """From its config.json."""
+        shape = json.loads(config.read_text(encoding="utf-8"))
+        hidden = int(shape.get("hidden_size", 768))
+        layers = int(shape.get("num_hidden_layers", 12))
+        inner = int(shape.get("intermediate_size", 4 * hidden))
+        weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
+        return cls(hidden, layers, weights, int(shape.get("vocab_size", 30_000)) * hidden)
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.weights + self.table
+
+    def forward_s(self, rate: float) -> float:
+        """Seconds to read a text, at `rate` operations a second and token."""
+        return 2.0 * self.weights / rate
+
+    def fine_tuning_s(self, settings: TeacherSpec, num_rows: int, rate: float) -> float:
+        """Seconds of fine-tuning on so many rows."""
+        # Frozen tables would not need it, but AdamW updates every row of a dense table.
+        update = 12.0 * self.table * 4 / 8e9 * num_rows / settings.batch_size
+        epochs = settings.num_epochs * EPOCH_SHARE
+        return epochs * (3.0 * self.forward_s(rate) * num_rows + update)
+
+    def training_bytes(self, max_tokens: int) -> float:
+        """Memory that its fine-tuning takes."""
+        return 16.0 * self.parameters + 64 * max_tokens * self.hidden * self.layers * 40
+
+
 def num_taught(spec: TaskSpec, num_rows: int) -> int:
     """Texts of the transfer set that students learn from, out of so many training rows."""
     num = num_rows + spec.distillation.augmentation.num_texts
@@ -74,6 +116,7 @@ def forecast(
     num_rows: int,
     tokens_a_text: float,
     inside: ExpectedInternals | None = None,
+    further: Sequence[tuple[TeacherSpec, Path]] = (),
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -82,22 +125,15 @@ def forecast(
         num_rows: training rows.
         tokens_a_text: mean tokens of a training text.
         inside: what is to be kept of the teacher's inside; None where nothing is asked for.
+        further: settings and config.json of each further teacher that is there.
     """
-    shape = json.loads(config.read_text(encoding="utf-8"))
-    hidden = int(shape.get("hidden_size", 768))
-    layers = int(shape.get("num_hidden_layers", 12))
-    inner = int(shape.get("intermediate_size", 4 * hidden))
-    weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
-    table = int(shape.get("vocab_size", 30_000)) * hidden
-    rate = matrix_rate() * EFFICIENCY
-    forward = 2.0 * weights * tokens_a_text / rate  # seconds a text
+    network = _Network.of(config)
+    rate = matrix_rate() * EFFICIENCY / tokens_a_text
+    forward = network.forward_s(rate)
     transfer = num_rows + spec.distillation.augmentation.num_texts
-    # Frozen tables would not need it, but AdamW updates every row of a dense table.
-    update = 12.0 * table * 4 / 8e9 * num_rows / spec.teacher.batch_size
-    epochs = spec.teacher.num_epochs * EPOCH_SHARE
     seconds = {
         "data": 2.0 + num_rows * 2e-4,
-        "teacher": epochs * (3.0 * forward * num_rows + update),
+        "teacher": network.fine_tuning_s(spec.teacher, num_rows, rate),
         "transfer": forward * transfer,
         "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
@@ -107,13 +143,20 @@ def forecast(
         times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS
         seconds["teacher's inside"] = times * forward * num_taught(spec, num_rows)
         kept_bytes = inside.size_bytes if inside.fits else 0
-    parameters = weights + table
-    memory = 700e6 + 16.0 * parameters + 64 * spec.input.max_tokens * hidden * layers * 40
+    others = [(settings, _Network.of(path)) for settings, path in further]
+    if others:
+        seconds["further teachers"] = sum(
+            each.fine_tuning_s(settings, num_rows, rate) + each.forward_s(rate) * transfer
+            for settings, each in others
+        )
+    networks = [network, *(each for _, each in others)]
+    memory = 700e6 + max(each.training_bytes(spec.input.max_tokens) for each in networks)
     # Logits in half precision: of a text's labels, of which 150 are plenty, or of a token's tags.
-    logits = 2 * 150.0
+    logits = 2 * 150.0 * len(networks)
     if isinstance(spec, ExtractionSpec):
         logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text
-    disk = 4 * parameters * 6 + transfer * (logits + 4 * tokens_a_text) + 100e6 + kept_bytes
+    disk = 4 * sum(each.parameters for each in networks) * 6 + 100e6 + kept_bytes
+    disk += transfer * (logits + 4 * tokens_a_text)
     return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 
@@ -123,9 +166,11 @@ def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
         return FAMILY_COST[spec.student.family]
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
-    # Each part of this kind reads every batch twice more.
-    views = 2 * sum(part.name == "consistency" for part in distillation.strategy)
-    return once * distillation.generations * (1 + views)
+    # What a part reads every batch more often: twice; once, without the way back.
+    names = [part.name for part in distillation.strategy]
+    views = 2 * names.count("consistency") + names.count("average") / 3
+    assistants = sum(FAMILY_COST[assistant.family] for assistant in distillation.assistants)
+    return (once * distillation.generations + assistants) * (1 + views)
 
 
 def matrix_rate() -> float:

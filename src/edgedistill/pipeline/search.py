@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
 from edgedistill.core.events import Event
-from edgedistill.core.task import Requirements, TaskSpec
+from edgedistill.core.task import Requirements, StudentSpec, TaskSpec
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
@@ -47,7 +46,7 @@ def candidates_of(spec: TaskSpec) -> list[Candidate]:
         SpecError: an unknown family, or options that it does not have.
     """
     if spec.student.family != "auto":
-        return [Candidate(spec.student.family, spec.student.family, _checked_options(spec))]
+        return [candidate_of(spec.student, spec.student.family, "student.options")]
     others = [
         Candidate(family, f"{family}-{preset}", options)
         for family in reversed(list(FAMILIES))
@@ -57,21 +56,38 @@ def candidates_of(spec: TaskSpec) -> list[Candidate]:
     return [CONTROL, *others]
 
 
-def _checked_options(spec: TaskSpec) -> dict[str, Any]:
+def assistants_of(spec: TaskSpec) -> list[Candidate]:
+    """The students in between, in their order.
+
+    Raises:
+        SpecError: an unknown family, or options that it does not have.
+    """
+    return [
+        candidate_of(settings, f"assistant-{place}", f"distillation.assistants.{place - 1}.options")
+        for place, settings in enumerate(spec.distillation.assistants, start=1)
+    ]
+
+
+def candidate_of(settings: StudentSpec, name: str, key: str) -> Candidate:
+    """A student of a family and options that `key` of the task file names.
+
+    Raises:
+        SpecError: an unknown family, or options that it does not have.
+    """
     from pydantic import ValidationError
 
-    family = FAMILIES.load(spec.student.family)
+    family = FAMILIES.load(settings.family)
     try:
-        config = family.config(**spec.student.options)
+        config = family.config(**settings.options)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
+        option = ".".join(str(part) for part in fault["loc"])
         raise SpecError(
-            f"student.options.{key}: {fault['msg']}",
-            fix=f"options of {spec.student.family}: {', '.join(family.config.model_fields)}",
+            f"{key}.{option}: {fault['msg']}",
+            fix=f"options of {settings.family}: {', '.join(family.config.model_fields)}",
         ) from error
-    values: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
-    return values
+    values = config.model_dump(mode="json", exclude_unset=True)
+    return Candidate(settings.family, name, values)
 
 
 def search(

@@ -35,12 +35,14 @@ def is_plain(spec: TaskSpec) -> bool:
         and isinstance(part, ResponseSettings)
         and sums_up_to_itself
         and not spec.distillation.balance
+        and spec.distillation.curriculum is None
     )
 
 
 def is_default(spec: TaskSpec) -> bool:
     """Whether a student learns its teacher's answers, and learns once: what every family may."""
-    return is_plain(spec) and spec.distillation.generations == 1
+    settings = spec.distillation
+    return is_plain(spec) and settings.generations == 1 and not settings.assistants
 
 
 def teacher_shape(source: Path) -> NetworkShape:
@@ -86,12 +88,16 @@ def strategy_parts(spec: TaskSpec, candidate: Candidate, source: Path) -> list[W
     return weighted_parts(settings.strategy, response, student, teacher)
 
 
-def require_fitting(spec: TaskSpec, candidates: Sequence[Candidate], source: Path) -> None:
-    """Refuse a strategy that no candidate can follow under this teacher.
+def require_fitting(
+    spec: TaskSpec, candidates: Sequence[Candidate], assistants: Sequence[Candidate], source: Path
+) -> None:
+    """Refuse a strategy that no candidate, or not every assistant, can follow under this teacher.
 
     Raises:
-        MissingSignal, SpecError: as `strategy_parts`, of the last candidate.
+        MissingSignal, SpecError: as `strategy_parts`, of an assistant or the last candidate.
     """
+    for assistant in assistants:
+        strategy_parts(spec, assistant, source)
     refusals = []
     for candidate in reversed(candidates):
         try:

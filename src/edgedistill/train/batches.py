@@ -57,16 +57,20 @@ class TrainingSet:
     ) -> Iterator[Batch]:
         """The batches of one epoch on `device`."""
         for rows in epoch_order(self.texts.lengths, batch_size, seed, epoch):
-            ids, mask = self.texts.padded(rows, self.pad_id)
-            yield Batch(
-                torch.from_numpy(ids).to(device),
-                torch.from_numpy(mask).to(device),
-                torch.from_numpy(self.labels[rows]).to(device),
-                {
-                    name: torch.from_numpy(np.asarray(values[rows], dtype=np.float32)).to(device)
-                    for name, values in self.signals.items()
-                },
-            )
+            yield self.batch(rows, device)
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
+        """The texts `rows`, int64 [m], as one batch on `device`."""
+        ids, mask = self.texts.padded(rows, self.pad_id)
+        return Batch(
+            torch.from_numpy(ids).to(device),
+            torch.from_numpy(mask).to(device),
+            torch.from_numpy(self.labels[rows]).to(device),
+            {
+                name: torch.from_numpy(np.asarray(values[rows], dtype=np.float32)).to(device)
+                for name, values in self.signals.items()
+            },
+        )
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments, encoder_of
-from edgedistill.pipeline.stages.teacher import CLASSIFIER, TRAINING, train_teacher
+from edgedistill.pipeline.stages.teacher import CLASSIFIER, TRAINING, hold_table, train_teacher
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.extraction.tagging import tag_names
 from edgedistill.tasks.extraction.encoding import DocumentEncoder, EncodedDocuments
@@ -117,8 +117,10 @@ def _fine_tune(
     model = new_classifier(source, len(tags), EncoderTagger)
     train, validation = (encoder.encode(rows) for rows in (data.rows.train, data.rows.validation))
     smoothing = spec.teacher.label_smoothing
+    hold_table(model, spec.teacher)
     record = train_teacher(
         context,
+        spec.teacher,
         model,
         OfTokens(Supervised(label_smoothing=smoothing)),
         TokenSet(train.texts, train.is_content, train.tags, pad_id),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgedistill.pipeline.stages.student import Candidate, Ground
     from edgedistill.train.batches import SignalRows
     from edgedistill.train.distill.combined import Weighted
+    from edgedistill.train.distill.curriculum import Curriculum
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,32 @@ class Lesson:
             live=self._live() if internals and internals.signals is None else None,
         )
         return combined, combined.learner(student)
+
+    def curriculum(
+        self, student: nn.Module, learner: nn.Module, num_epochs: int
+    ) -> Curriculum | None:
+        """The order in which the texts are learned; None where all are from the start.
+
+        Args:
+            learner: what `begin` gave, which keeps the pace from now on.
+        """
+        from edgedistill.models.inference import model_outputs
+        from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, unsureness
+
+        settings = self.ground.context.spec.distillation.curriculum
+        if settings is None:
+            return None
+        answers, texts = self.examples.signals[Signal.LOGITS], self.examples.texts
+        if settings.by == "confidence":
+            difficulty = unsureness(answers)
+        elif settings.by == "length":
+            difficulty = texts.lengths
+        else:
+            logits, _ = model_outputs(student, texts, pad_id=self.examples.pad_id)
+            difficulty = distance(logits, answers, self.temperature)
+        pace = Pace(settings, num_epochs)
+        learner.add_module("pace", pace)
+        return Curriculum(self.examples, difficulty, pace)
 
     def _live(self) -> Callable[[Batch], Mapping[Signal, Tensor]]:
         """Reads a batch with the teacher."""

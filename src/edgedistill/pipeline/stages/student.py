@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.answers import Answers, teachers_answers
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.internals import TeacherInternals
 from edgedistill.pipeline.stages.lesson import prepare_lesson
@@ -47,13 +49,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ground:
-    """What every student of a run grows on; `internals` where the strategy looks inside."""
+    """What every student of a run grows on; `internals` where the strategy looks inside,
+    `instead` where students are to answer otherwise than the teacher alone does."""
 
     context: Context
     data: PreparedData
     teacher: Teacher
     transfer: TransferSet
     internals: TeacherInternals | None = None
+    instead: Answers | None = None
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What students are to answer."""
+        return self.instead or teachers_answers(self.transfer)
 
     @cached_property
     def material(self) -> Any:
@@ -101,6 +110,7 @@ def train_student(
         "transfer": ground.transfer.stage.fingerprint,
         "family": candidate.family,
         "options": candidate.options,
+        "answers": ground.answers.fingerprint if distilled else None,
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
         "seed": spec.seed,
     }
@@ -186,8 +196,13 @@ def _train(
     learner = model
     if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
+    data, patience = examples, recipe.patience
+    if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
+        # An epoch without a gain opens texts: only then may it be that nothing is left to gain.
+        data, patience = curriculum, patience + curriculum.pace.num_parts - 1
+        score = curriculum.followed(score, partial(_note, ground.context, name))
     result = train(
-        learner, step, examples,
+        learner, step, data,
         # What learns along with the student has no part in its answers.
         score=lambda _: score(model),
         config=LoopConfig(
@@ -196,7 +211,7 @@ def _train(
             embedding_rate=recipe.embedding_rate,
             batch_size=batch_size,
             precision=recipe.precision,
-            patience=recipe.patience,
+            patience=patience,
             weight_decay=recipe.weight_decay,
             seed=ground.context.spec.seed,
         ),
@@ -206,18 +221,22 @@ def _train(
     return asdict(result)
 
 
+def _note(context: Context, stage: str, message: str) -> None:
+    context.listener(Event(stage, "note", message))
+
+
 def _earlier_generations(
     ground: Ground, candidate: Candidate, name: str, folder: Path
 ) -> tuple[np.ndarray, list[float]]:
     """What the student that ships is to answer, and how close each student before it came.
 
     Born-again networks, Furlanello et al. 2018, arXiv 1805.04770: every generation is built anew
-    and learns the answers of the one before, the first those of the teacher. Parts that look
-    inside keep looking at the teacher, and closeness to the teacher chooses every epoch.
+    and learns the answers of the one before, the first those of the teacher or of a mixture. Parts
+    that look inside keep looking at the teacher; closeness to the first answers chooses epochs.
     """
     from edgedistill.models.inference import model_outputs
 
-    answers, scores = ground.transfer.logits, list[float]()
+    answers, scores = ground.answers.logits, list[float]()
     for number in range(1, ground.context.spec.distillation.generations):
         place = folder / GENERATIONS / str(number)
         # Written last: a killed run begins with the generation that it was at.
@@ -236,7 +255,8 @@ def _earlier_generations(
 
 
 def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
-    """A function that scores a model: minus the divergence from the teacher on validation texts.
+    """A function that scores a model: minus the divergence from what it is to answer, on validation
+    texts.
 
     The epoch that is kept is chosen by it: on 3,000 texts, accuracy alone is so coarse that it
     may pick an early epoch by luck, whereas closeness to the teacher uses every probability.
@@ -248,7 +268,7 @@ def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
 
     encoder = ground.teacher.encoder
     texts = encoder.encode(ground.data.dataset.texts("validation"))
-    target = torch.from_numpy(ground.transfer.outputs("validation")[0])
+    target = torch.from_numpy(ground.answers.validation)
 
     def score(model: Any) -> float:
         logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)

@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.core.artefacts import Dataset
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, sha256_of, write_json
+from edgedistill.core.teachers import ClassifierTeacher, TeacherSpec
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
@@ -19,6 +20,8 @@ from edgedistill.tasks.classification import TextEncoder
 CLASSIFIER = "classifier"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
+#: The settings that its weights depend on, beside those where they come from.
+TRAINED_BY = set(ClassifierTeacher.model_fields) - {"source", "sha256"}
 #: Power of the weight average (docs/decisions/14): the classifier that is kept holds, on average,
 #: the weights of a fifth of the run ago.
 AVERAGING = 3.0
@@ -29,6 +32,7 @@ ROOMS = (
     "train/checkpoint",
     "train/loop",
     "train/spikes",
+    "train/tune/anchored",
     "train/tune/supervised",
     "models/inference",
     "models/teachers",
@@ -57,16 +61,26 @@ class Teacher:
         return fine_tuned_classifier(self.source, dataset.labels).eval()
 
 
-def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
-    """Fine-tune on the training split; the validation loss chooses the epoch."""
-    spec = context.spec
-    source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
+def prepare_teacher(
+    context: Context,
+    data: PreparedData,
+    settings: ClassifierTeacher | None = None,
+    name: str = "teacher",
+) -> Teacher:
+    """Fine-tune on the training split; the validation loss chooses the epoch.
+
+    Args:
+        settings: of a further teacher; left out, the task's `teacher`.
+        name: of the stage.
+    """
+    spec, settings = context.spec, settings or context.spec.teacher
+    source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
     digest = sha256_of(source / WEIGHTS)
     inputs = {
         "data": data.stage.fingerprint,
         "weights": digest,
         "tokenizer": sha256_of(source / TOKENIZER),
-        "settings": spec.teacher.model_dump(mode="json", exclude={"source", "sha256"}),
+        "settings": settings.model_dump(mode="json", include=TRAINED_BY),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
     }
@@ -74,67 +88,97 @@ def prepare_teacher(context: Context, data: PreparedData) -> Teacher:
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = TextEncoder(folder / TOKENIZER, spec.input.max_tokens)
-        if spec.teacher.num_epochs == 0:
+        if settings.num_epochs == 0:
             record = _use_as_it_is(data.dataset, encoder, source)
         else:
-            record = _fine_tune(context, data.dataset, encoder, source, folder)
+            record = _fine_tune(context, settings, name, data.dataset, encoder, source, folder)
         write_json(folder / TRAINING, record)
 
-    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     encoder = TextEncoder(stage.folder / TOKENIZER, spec.input.max_tokens)
     return Teacher(stage, encoder, read_json(stage.folder / TRAINING), source, digest)
 
 
 def _fine_tune(
-    context: Context, dataset: Dataset, encoder: TextEncoder, source: Path, folder: Path
+    context: Context,
+    settings: ClassifierTeacher,
+    name: str,
+    dataset: Dataset,
+    encoder: TextEncoder,
+    source: Path,
+    folder: Path,
 ) -> dict[str, Any]:
     import torch
 
     from edgedistill.models.teachers.encoder import new_classifier, save_classifier
     from edgedistill.train.batches import TrainingSet
+    from edgedistill.train.tune.anchored import Anchored
     from edgedistill.train.tune.supervised import Supervised
 
-    spec = context.spec
-    torch.manual_seed(spec.seed)
+    torch.manual_seed(context.spec.seed)
     model = new_classifier(source, len(dataset.labels))
+    hold_table(model, settings)
     texts = encoder.encode(dataset.texts("train"))
+    step: Any = Supervised(label_smoothing=settings.label_smoothing)
+    if settings.l2_sp:
+        step = Anchored(step, model.encoder, settings.l2_sp)
     record = train_teacher(
         context,
+        settings,
         model,
-        Supervised(label_smoothing=spec.teacher.label_smoothing),
+        step,
         TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
-        score=_likelihood(dataset, encoder, spec.teacher.label_smoothing),
+        score=_likelihood(dataset, encoder, settings.label_smoothing),
         folder=folder,
+        name=name,
+        # One pull at a time: decay would draw the same weights towards 0.
+        **({"weight_decay": 0.0} if settings.l2_sp else {}),
     )
     save_classifier(model, folder / CLASSIFIER, dataset.labels)
     return record
 
 
+def hold_table(model: Any, settings: TeacherSpec) -> None:
+    """Whether the token table moves, as the task says."""
+    model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
+
+
 def train_teacher(
-    context: Context[Any], model: Any, step: Any, examples: Any, *, score: Any, folder: Path
+    context: Context[Any],
+    settings: TeacherSpec,
+    model: Any,
+    step: Any,
+    examples: Any,
+    *,
+    score: Any,
+    folder: Path,
+    name: str = "teacher",
+    **changes: float,
 ) -> dict[str, Any]:
-    """Fine-tune `model`, a head on an encoder, as the task says; the record of its training."""
+    """Fine-tune `model`, a head on an encoder, as the task says; the record of its training.
+
+    Args:
+        name: of the stage. changes: of the loop's other settings.
+    """
     from edgedistill.train.loop import LoopConfig, train
 
-    spec = context.spec
-    table: Any = model.encoder.get_input_embeddings()
-    table.weight.requires_grad_(spec.teacher.train_embeddings)
     result = train(
         model,
         step,
         examples,
         score=score,
         config=LoopConfig(
-            num_epochs=spec.teacher.num_epochs,
-            learning_rate=spec.teacher.learning_rate,
-            batch_size=spec.teacher.batch_size,
-            patience=spec.teacher.patience,
-            precision=spec.teacher.precision,
+            num_epochs=settings.num_epochs,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            patience=settings.patience,
+            precision=settings.precision,
             averaging=AVERAGING,
-            seed=spec.seed,
+            seed=context.spec.seed,
+            **changes,  # type: ignore[arg-type]
         ),
         checkpoints=folder / CHECKPOINTS,
-        stage="teacher",
+        stage=name,
         listener=context.listener,
     )
     shutil.rmtree(folder / CHECKPOINTS)

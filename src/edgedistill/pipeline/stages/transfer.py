@@ -77,7 +77,10 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
         np.save(folder / "ids.npy", encoded.ids)
         np.save(folder / "starts.npy", encoded.starts)
         model = teacher.load(data.dataset)
-        logits = _read_in_parts(context, model, encoded, teacher.encoder.pad_id, folder)
+        logits = read_in_parts(
+            context, model, encoded, folder, pad_id=teacher.encoder.pad_id,
+            precision=spec.teacher.precision, stage="transfer",
+        )  # fmt: skip
         np.save(folder / "logits.npy", logits)
         for part in folder.glob("part-*.npy"):
             part.unlink()
@@ -108,10 +111,17 @@ def transfer_texts(dataset: Dataset, num_augmented: int, seed: int) -> list[str]
     return real + augment(real, num=num_augmented, seed=seed)
 
 
-def _read_in_parts(
-    context: Context, model: Any, texts: Encoded, pad_id: int, folder: Path
+def read_in_parts(
+    context: Context,
+    model: Any,
+    texts: Encoded,
+    folder: Path,
+    *,
+    pad_id: int,
+    precision: str,
+    stage: str,
 ) -> np.ndarray:
-    """The teacher's logits, float16 [n, classes]; each part is kept as soon as it is read.
+    """A teacher's logits, float16 [n, classes]; each part is kept as soon as it is read.
 
     Half precision: 10 bits of mantissa are finer than the teacher's own noise. It reads them in
     the arithmetic it was trained in; the splits, on which it is judged, always in fp32.
@@ -124,15 +134,13 @@ def _read_in_parts(
         file = folder / f"part-{start}.npy"
         if not file.exists():
             some = texts.part(start, min(start + PART, len(texts)))
-            logits, _ = model_outputs(
-                model, some, pad_id=pad_id, precision=context.spec.teacher.precision
-            )
+            logits, _ = model_outputs(model, some, pad_id=pad_id, precision=precision)
             stream = io.BytesIO()
             np.save(stream, np.clip(logits, -6e4, 6e4).astype(np.float16))
             write_bytes(file, stream.getvalue())
         parts.append(file)
         done = min(1.0, (start + PART) / len(texts))
-        context.listener(Event("transfer", "progress", message, done))
+        context.listener(Event(stage, "progress", message, done))
     return np.concatenate([np.load(part) for part in parts])
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.core.protocols import Batch, ModelOutput, Signal
-from edgedistill.train.distill.seen import Part, Seen
+from edgedistill.train.distill.seen import OwnTeacher, Part, Seen
 
 #: How much of the running mean of a part's size is kept at each step.
 MEMORY = 0.99
@@ -89,6 +89,8 @@ class Combined:
         self.names = _distinct([part.name for part in parts])
         self.balance, self.num_steps = balance, num_steps
         self.layers, self.live = layers or {}, live
+        own = [each.part for each in self.parts if isinstance(each.part, OwnTeacher)]
+        self.inside = bool(self.layers) or any(part.inside for part in own)
 
     @property
     def needs(self) -> frozenset[Signal]:
@@ -98,6 +100,9 @@ class Combined:
 
     def learner(self, student: nn.Module) -> Learner:
         """What is trained in the student's place."""
+        for each in self.parts:
+            if isinstance(each.part, OwnTeacher):
+                each.part.attach(student)
         learned = [each.part.learned for each in self.parts if each.part.learned is not None]
         return Learner(student, learned, len(self.parts))
 
@@ -124,7 +129,7 @@ class Combined:
         return terms
 
     def _seen(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Seen:
-        if not self.layers:
+        if not self.inside:
             return Seen(model, batch, rng, model(batch.input_ids, batch.attention_mask))
         output, student = model(batch.input_ids, batch.attention_mask, inside=True)
         signals = self.live(batch) if self.live else batch.signals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,20 @@ class Part(Protocol):
     def learned(self) -> nn.Module | None: ...
 
     def terms(self, seen: Seen) -> Mapping[str, Tensor]: ...
+
+
+@runtime_checkable
+class OwnTeacher(Part, Protocol):
+    """A part whose teacher is the student itself.
+
+    `inside`: whether it reads layers of the student. `attach` shows it the student, before
+    training; `learned` is there from then on.
+    """
+
+    @property
+    def inside(self) -> bool: ...
+
+    def attach(self, student: nn.Module) -> None: ...
 
 
 def wide(values: Tensor) -> Tensor:

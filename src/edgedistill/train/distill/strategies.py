@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgedistill.core.catalogue import Catalogue
 from edgedistill.core.errors import SpecError
 from edgedistill.core.protocols import Signal
-from edgedistill.core.strategies import AnyStrategy, ResponseSettings
+from edgedistill.core.strategies import AnyStrategy, ResponseSettings, ShallowSettings
 from edgedistill.models.internals import NetworkShape
 from edgedistill.train.distill.combined import Weighted
 from edgedistill.train.distill.response import ResponseConfig
@@ -21,6 +21,8 @@ STRATEGIES = Catalogue(
         "attention": "edgedistill.train.distill.attention:Attention",
         "relation": "edgedistill.train.distill.relation:Relation",
         "consistency": "edgedistill.train.distill.consistency:Consistency",
+        "average": "edgedistill.train.distill.average:Average",
+        "shallow": "edgedistill.train.distill.shallow:Shallow",
     },
 )
 
@@ -61,6 +63,8 @@ def _part(
     if isinstance(settings, ResponseSettings):
         own = settings.model_dump(include=set(ResponseConfig.model_fields), exclude_none=True)
         made: Part = kind(response.model_copy(update=own))
+    elif isinstance(settings, ShallowSettings):
+        made = kind(settings, student)
     elif settings.internals:
         made = kind(settings, student, teacher)
     else:
