@@ -253,9 +253,21 @@ class TokenDistillation(Section):
     """Weight of the true next token against the teacher's distribution."""
     top_k: Annotated[int, Field(ge=1, le=1024)] = 64
     """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
+    on_policy: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the batches in which the student answers the prompts itself, and learns what the
+    teacher says of its answers, read live; goes with `reverse_kl` or `jensen_shannon`."""
     augmentation: AugmentationSpec = AugmentationSpec(num_texts=0)
     """Prompts made from those of a single turn; the teacher answers them as it does
     `data.unlabelled`."""
+
+    @model_validator(mode="after")
+    def _teacher_is_heard(self) -> TokenDistillation:
+        if self.on_policy and self.hard_weight == 1:
+            raise ValueError(
+                "on_policy learns what the teacher says of the student's answers, and hard_weight "
+                "1 leaves the teacher out: lower it, or leave on_policy out"
+            )
+        return self
 
     @property
     def is_cached(self) -> bool:

@@ -63,7 +63,9 @@ def forecast_generation(
     distillation = spec.distillation
     read = 2.0 * teacher * more * tokens / rate
     is_live = not distillation.is_cached and distillation.hard_weight < 1
-    taught_live = spec.student.training.num_epochs * read if is_live else 0.0
+    # The teacher reads the student's samples, which the student has written before.
+    sampled = distillation.on_policy * (read + 4.0 * student * more * tokens / rate)
+    taught_live = spec.student.training.num_epochs * ((read if is_live else 0.0) + sampled)
     share_asked = (distillation.texts != "rows") + share_more
     asked = share_asked * num_answered / CHARACTERS_A_TOKEN * teacher / 4e9
     seconds = {

@@ -20,6 +20,7 @@ from edgedistill.pipeline.generation.teacher import (
     FROM_NOTHING,
     TRAINING,
     Teacher,
+    context_tokens,
     model_config,
     run_training,
     sequences,
@@ -75,6 +76,8 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         "student": spec.student.model_dump(mode="json", exclude={"weight_types"}),
         "base": ground.student_base.digests() if ground.student_base else None,
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        # Samples end there; the teacher's fingerprint knows only its sum with the prompts' limit.
+        "max_new_tokens": spec.output.max_new_tokens if _is_on_policy(spec, distilled) else None,
         "seed": spec.seed,
     }
     name = "student" if distilled else "control"
@@ -89,6 +92,7 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         record = run_training(
             ground.context, model, step, rows, validation, spec.student.training, folder, name,
             learning_rate=PRETRAINED if ground.student_base else FROM_NOTHING,
+            is_guarded=not _is_on_policy(spec, distilled),
         )  # fmt: skip
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS)
@@ -132,9 +136,32 @@ def method_of(ground: Ground) -> tuple[Any, Any]:
         hard_weight=settings.hard_weight,
         chunk_size=max(CHUNK_SIZE, CHUNK_LOGITS // len(ground.teacher.tokenizer)),
     )
-    if settings.is_cached:
+    if settings.is_cached and not settings.on_policy:
         return OfflineNextToken(config), rows
-    return LiveNextToken(ground.teacher.load(), config), rows
+    teacher = ground.teacher.load()
+    usual = OfflineNextToken(config) if settings.is_cached else LiveNextToken(teacher, config)
+    if settings.on_policy:
+        return _on_policy(ground, usual, teacher, config), rows
+    return usual, rows
+
+
+def _on_policy(ground: Ground, usual: Any, teacher: Any, config: Any) -> Any:
+    """The usual step, but in a share of the batches the student answers itself."""
+    from edgedistill.train.distill.on_policy import OnPolicy, Sampling
+
+    spec, tokenizer = ground.context.spec, ground.teacher.tokenizer
+    sampling = Sampling(
+        share=spec.distillation.on_policy,
+        max_new_tokens=spec.output.max_new_tokens,
+        max_tokens=context_tokens(spec),
+        end_id=tokenizer.end,
+        pad_id=tokenizer.pad,
+    )
+    return OnPolicy(usual, teacher, config, sampling)
+
+
+def _is_on_policy(spec: GenerationSpec, distilled: bool) -> bool:
+    return distilled and spec.distillation.on_policy > 0
 
 
 def _control_method(ground: Ground) -> tuple[Any, Any]:

@@ -185,12 +185,15 @@ def run_training(
     stage: str,
     *,
     learning_rate: float = FROM_NOTHING,
+    is_guarded: bool = True,
 ) -> dict[str, Any]:
-    """The one loop, scored by minus the validation loss, with a guard against loss spikes.
+    """The one loop, scored by minus the validation loss.
 
     Args:
         rows, validation: sets of `sequences`. folder: gets the checkpoints.
         learning_rate: the peak, where the task names none.
+        is_guarded: whether a jump of the loss is undone; not where batches of two kinds take
+            turns, whose losses are of two levels. One that is not a number stops in any case.
     """
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.spikes import SpikeGuard
@@ -206,7 +209,7 @@ def run_training(
             accumulation=training.accumulation,
             patience=training.patience,
             precision=training.precision,
-            spike=SpikeGuard(),
+            spike=SpikeGuard() if is_guarded else None,
             seed=context.spec.seed,
         ),
         checkpoints=folder / CHECKPOINTS, stage=stage, listener=context.listener,
