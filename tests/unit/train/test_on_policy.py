@@ -12,9 +12,12 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 import small_llama
+import small_tokenizers
+from edgedistill.core.conversation import Conversation, Turn
 from edgedistill.core.errors import ModelError
 from edgedistill.core.events import Event, silent
 from edgedistill.models.language.decoding import sampled_ids
+from edgedistill.tasks.generation.encoding import ConversationEncoder
 from edgedistill.train.distill.next_token import LiveNextToken
 from edgedistill.train.distill.on_policy import OnPolicy, Sampling, prompts_of
 from edgedistill.train.distill.token_level import TokenLevelConfig
@@ -102,6 +105,17 @@ def test_prompts_are_what_stands_before_the_last_answer() -> None:
     assert prompts_of(batch_of(rows)) == [[5, 6, 40, END, 7, 8], [5]]
     with pytest.raises(ValueError, match="rows of one example"):
         prompts_of(rows.batch([[0, 1], [2]], CPU))
+
+
+@pytest.mark.parametrize("turns", [small_tokenizers.EASY, small_tokenizers.HARD * 2])
+@pytest.mark.parametrize("name", sorted(small_tokenizers.all_templates()))
+def test_they_are_what_the_bundle_asks_with(name: str, turns: tuple[Turn, ...]) -> None:
+    template = small_tokenizers.all_templates()[name]
+    tokenizer = small_tokenizers.fitted(small_tokenizers.byte_tokenizer(), template)
+    encoder = ConversationEncoder(tokenizer, template, max_tokens=999, learn_end=True)
+    whole = encoder.encode(Conversation("row", turns))
+    rows = SequenceSet.from_lists([whole.ids.tolist()], [whole.learned.tolist()], 0)
+    assert prompts_of(batch_of(rows)) == [encoder.encode_prompt(turns[:-1]).tolist()]
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jensen_shannon"])
