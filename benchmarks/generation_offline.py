@@ -82,9 +82,11 @@ def _ground(task: Path, work: Path, teacher: str, num_epochs: int | None) -> Gro
 def _answers(ground: Ground, student: Student) -> tuple[str | None, ...]:
     """Of the test split, through llama.cpp, by the task's grammar."""
     file = ground.context.folder / "offline.gguf"
-    write_file(ground, student.load(), file, "f16")
+    write_file(ground, ground.reader, student.load(), file, "f16")
     try:
-        return ask(ground, file, prompts_of(ground, ground.data.rows.test)).answers
+        return ask(
+            ground, ground.reader, file, prompts_of(ground.reader, ground.data.rows.test)
+        ).answers
     finally:
         file.unlink()
 

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgedistill.core.task import (
-    AugmentationSpec,
     BoundarySpec,
     BudgetSpec,
     DataFiles,
@@ -15,6 +14,7 @@ from edgedistill.core.task import (
     InputSpec,
     Section,
 )
+from edgedistill.core.token_distillation import TokenDistillation
 
 Purpose = Literal["json", "translation", "summarisation", "question_answering", "instructions"]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -206,11 +206,14 @@ class LanguageTeacher(Section):
 
 
 class LanguageStudent(Section):
-    """The small model: a Llama network with the teacher's vocabulary."""
+    """The small model: a Llama network, with the teacher's vocabulary unless it has its own."""
 
     source: Annotated[str, Field(min_length=1)] | None = None
-    """A smaller pretrained Llama with the vocabulary of a pretrained teacher (named as there);
-    left out: a network of `shape`."""
+    """A smaller pretrained Llama with the vocabulary of a pretrained teacher (named as there), or
+    with another one and `distillation.tokens: aligned`; left out: a network of `shape`."""
+    vocabulary_size: Annotated[int, Field(ge=300, le=65_536)] | None = None
+    """Tokens of a vocabulary of the student's own, learned from the training rows; left out: the
+    teacher's vocabulary. Needs `distillation.tokens: aligned`."""
     shape: LanguageModelShape = LanguageModelShape(
         hidden_size=128, num_layers=3, num_heads=4, num_kv_heads=2, intermediate_size=352
     )
@@ -232,35 +235,12 @@ class LanguageStudent(Section):
             raise ValueError("source brings its own shape and weights: leave out the others")
         if not self.training.num_epochs:
             raise ValueError("training.num_epochs 0: a student has to be trained")
+        if self.vocabulary_size is not None and (self.source or self.initialise == "teacher"):
+            raise ValueError(
+                "vocabulary_size is a new student's: one with source, or cut out of its teacher, "
+                "brings a table of tokens"
+            )
         return self
-
-
-class TokenDistillation(Section):
-    """What the student learns from the teacher: its texts, its distribution over the next token."""
-
-    texts: Literal["rows", "teacher", "both"] = "rows"
-    """Which answers the student learns: the rows' own; `teacher`: what the teacher answers to the
-    same prompts (sequence-level distillation); `both`: the rows', and the teacher's where it
-    answers otherwise."""
-    teacher: Literal["cached", "live"] = "cached"
-    """`cached`: the teacher reads the answers once, and its likeliest tokens are kept on disk;
-    `live`: it reads them anew in every epoch, with all its tokens, and nothing is kept."""
-    divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl"] = "forward_kl"
-    """What is minimised."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Softening of both distributions."""
-    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Weight of the true next token against the teacher's distribution."""
-    top_k: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Tokens whose log-probabilities are kept of the teacher, beside the mass of the others."""
-    augmentation: AugmentationSpec = AugmentationSpec(num_texts=0)
-    """Prompts made from those of a single turn; the teacher answers them as it does
-    `data.unlabelled`."""
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the teacher's distributions are asked for and kept on disk."""
-        return self.teacher == "cached" and self.hard_weight < 1
 
 
 class GenerationRequirements(Section):
@@ -322,6 +302,26 @@ class GenerationSpec(Section):
         if self.student.source is not None and self.teacher.vocabulary == "used":
             raise ValueError(
                 "student.source brings the whole vocabulary: set teacher.vocabulary to whole"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_that_fit(self) -> GenerationSpec:
+        if self.student.vocabulary_size is not None:
+            if not self.distillation.is_aligned:
+                raise ValueError(
+                    "with student.vocabulary_size student and teacher have other tokens, which "
+                    "cannot be compared one by one: set distillation.tokens to aligned"
+                )
+            if self.template == "tokenizer":
+                raise ValueError(
+                    "student.vocabulary_size needs a template that comes with the product: "
+                    "template tokenizer is of a vocabulary that is there already"
+                )
+        elif self.distillation.is_aligned and self.student.source is None:
+            raise ValueError(
+                "distillation.tokens aligned is for a student with tokens of its own: name "
+                "student.vocabulary_size or student.source, or set tokens to same"
             )
         return self
 

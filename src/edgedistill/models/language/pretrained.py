@@ -138,7 +138,8 @@ def require_same_vocabulary(teacher: PretrainedLlama, student: PretrainedLlama) 
         raise ModelError(
             f"vocabulary mismatch: {what}",
             where="student.source",
-            fix="a student of the teacher's own family, or a shape to train or cut",
+            fix="a student of the teacher's own family, a shape to train or cut, or "
+            "distillation.tokens: aligned",
         )
 
 

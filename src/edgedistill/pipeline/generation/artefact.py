@@ -14,6 +14,7 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.evaluate.generation_score import score
 from edgedistill.pipeline.generation.calibration import calibrate, told
+from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.store import StageResult
@@ -76,15 +77,15 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
 
     def compute(folder: Path) -> None:
         rows = ground.data.rows.validation[:NUM_ASKED]
-        expected, prompts = [row.response for row in rows], prompts_of(ground, rows)
+        expected, prompts = [row.response for row in rows], prompts_of(ground.reader, rows)
         model = student.load()
         importance = calibrate(ground, model, folder)
         variants: list[Variant] = []
         widest: Asked | None = None
         for kind in spec.student.weight_types:
             path = folder / _file_name(kind)
-            written = write_file(ground, model, path, kind, importance)
-            asked = ask(ground, path, prompts)
+            written = write_file(ground, ground.reader, model, path, kind, importance)
+            asked = ask(ground, ground.reader, path, prompts)
             widest = widest or asked
             variants.append(
                 _measured(kind, written, asked, widest, score(
@@ -104,12 +105,13 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
 
 def write_file(
     ground: Ground,
+    reader: Reader,
     model: Any,
     path: Path,
     kind: str,
     importance: Mapping[str, np.ndarray] | None = None,
 ) -> Any:
-    """A model of the run as one file, GGUF or ONNX by its type of weights.
+    """A model of the run, and how it reads, as one file, GGUF or ONNX by its type of weights.
 
     GGUF's types of blocks are rounded by `importance`.
     """
@@ -120,7 +122,7 @@ def write_file(
     from edgedistill.export.gguf import write_gguf
     from edgedistill.tasks.generation.jinja import jinja_of
 
-    encoder = ground.teacher.encoder
+    encoder = reader.encoder
     return write_gguf(
         model, encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name,
         chat_template=jinja_of(encoder.template), importance=importance,

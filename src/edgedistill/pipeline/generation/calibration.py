@@ -26,7 +26,7 @@ def calibrate(ground: Ground, model: Any, folder: Path) -> dict[str, np.ndarray]
     train = ground.data.rows.train
     places = np.linspace(0, len(train), min(NUM_CALIBRATION, len(train)), endpoint=False)
     rows = [train[int(place)] for place in places]
-    encoded = [ground.teacher.encoder.encode(row).ids.tolist() for row in rows]
+    encoded = [ground.reader.encoder.encode(row).ids.tolist() for row in rows]
     record = {"rows": [row.id for row in rows], "tokens": sum(len(ids) for ids in encoded)}
     write_json(folder / RECORD, record)
     return mean_squared_inputs(model, encoded)

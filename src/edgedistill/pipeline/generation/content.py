@@ -15,6 +15,7 @@ from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.text_boundary import FittedBoundary
+from edgedistill.pipeline.generation import alignment
 from edgedistill.pipeline.generation.measurement import Measured
 from edgedistill.pipeline.generation.serving import prompt_text
 from edgedistill.pipeline.generation.vocabulary import sentence
@@ -210,6 +211,7 @@ def _making(made: Made) -> report.Making:
     told = (
         sentence(made.ground.teacher.training.get("vocabulary")),
         made.ground.transfer.texts.sentence(),
+        alignment.sentence(made.student.training.get("alignment")),
     )
     notes = [note for note in told if note is not None]
     return making(made.ground.context, trained, notes=notes)

@@ -7,6 +7,7 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.generation.artefact import make_artefact
 from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
 from edgedistill.pipeline.generation.pretrained import find_bases
+from edgedistill.pipeline.generation.reader import prepare_reader
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
 from edgedistill.pipeline.generation.teacher_texts import prepare_texts
@@ -27,7 +28,8 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     teacher = prepare_teacher(context, data, bases.teacher)
     texts = prepare_texts(context, data, teacher)
     transfer = prepare_transfer(context, teacher, texts)
-    ground = Ground(context, data, teacher, transfer, bases.student)
+    reader = prepare_reader(context, data, bases.student)
+    ground = Ground(context, data, teacher, transfer, bases.student, reader)
     student = train_student(ground)
     control = train_student(ground, distilled=False)
     artefact = make_artefact(ground, student)

@@ -21,6 +21,7 @@ from edgedistill.pipeline.generation.artefact import (
     write_file,
 )
 from edgedistill.pipeline.generation.divergence import NUM_LIKELIEST, Likeliest, divergence
+from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.runtime.generation.generator import Generator
@@ -33,6 +34,11 @@ NUM_GOLDEN = 48
 SAME = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
 #: … and raise the perplexity of the right answers by this share.
 MOST_PERPLEXITY = 0.03
+#: What is told of a student with a vocabulary of its own.
+OTHER_TOKENS = (
+    "other tokens than the teacher's: agreement with it and the divergence from it cannot be told, "
+    "and perplexities a token are not comparable"
+)
 
 
 @dataclass(frozen=True)
@@ -45,28 +51,12 @@ class _Written:
 
 
 @dataclass(frozen=True)
-class _Station:
-    """What a hop answers, and what it holds likely in place of each token of the right answers.
-
-    `against`: the station before it on the way; None for the first. `bar`: least share of tokens
-    equal to it; with one, the perplexity has its bar too. `own`: what it holds likely is measured
-    on it, not taken over from the station before.
-    """
-
-    name: str
-    answers: tuple[Any, ...]
-    likeliest: Likeliest
-    against: _Station | None = None
-    bar: float | None = None
-    note: str = ""
-    own: bool = True
-
-
-@dataclass(frozen=True)
 class _Golden:
-    """The golden rows: prompts, whole rows, right answers, and what of a text is the answer."""
+    """The golden rows as one tokenizer reads them: prompts, whole rows, right answers, and what of
+    a text is the answer."""
 
     ground: Ground
+    reader: Reader
     rows: tuple[Any, ...]
     prompts: list[list[int]]
     whole: tuple[Any, ...]
@@ -87,6 +77,26 @@ class _Golden:
         return found
 
 
+@dataclass(frozen=True)
+class _Station:
+    """What a hop answers, and what it holds likely in place of each token of the right answers.
+
+    `golden`: the rows in its own tokens; two hops whose tokens are others are not compared.
+    `against`: the station before it on the way; None for the first. `bar`: least share of tokens
+    equal to it; with one, the perplexity has its bar too. `own`: what it holds likely is measured
+    on it, not taken over from the station before.
+    """
+
+    name: str
+    golden: _Golden
+    answers: tuple[Any, ...]
+    likeliest: Likeliest
+    against: _Station | None = None
+    bar: float | None = None
+    note: str = ""
+    own: bool = True
+
+
 def keep_ledger(
     ground: Ground, student: Student, artefact: Artefact, generator: Generator, folder: Path
 ) -> list[Hop]:
@@ -100,12 +110,14 @@ def keep_ledger(
         folder: for the full-precision files.
     """
     rows = ground.data.rows.validation[:NUM_GOLDEN]
-    whole = tuple(ground.teacher.encoder.encode(row) for row in rows)
     response = generator.settings.response
-    golden = _Golden(ground, rows, prompts_of(ground, rows), whole, response)
+    golden = _read(ground, ground.reader, rows, response)
+    shared = ground.own_reader is None
+    of_teacher = golden if shared else _read(ground, ground.teacher, rows, response)
     model = student.load()
-    stations = [_in_torch(golden, "teacher", ground.teacher.load(), None)]
-    stations.append(_in_torch(golden, "student", model, stations[-1]))
+    stations = [_in_torch(of_teacher, "teacher", ground.teacher.load(), None)]
+    note = "" if shared else OTHER_TOKENS
+    stations.append(_in_torch(golden, "student", model, stations[-1], note))
     full = _in_full_precision(golden, artefact, model, stations[-1], folder)
     stations += full.values()
     for v in artefact.variants:
@@ -120,7 +132,17 @@ def keep_ledger(
         shipped = _in_runtime(golden, kind, artefact.file(), shipped, bar=bar)
         stations.append(shipped)
     stations += _through_bundle(golden, artefact.file(), shipped, generator)
-    return [_hop(golden, station, stations[0]) for station in stations]
+    return [_hop(station, stations[0]) for station in stations]
+
+
+def _read(
+    ground: Ground,
+    reader: Reader,
+    rows: tuple[Any, ...],
+    response: Callable[[str], str | None],
+) -> _Golden:
+    whole = tuple(reader.encoder.encode(row) for row in rows)
+    return _Golden(ground, reader, rows, prompts_of(reader, rows), whole, response)
 
 
 def _in_full_precision(
@@ -130,14 +152,19 @@ def _in_full_precision(
     found = {}
     for kind in dict.fromkeys(full_precision(v.kind) for v in artefact.variants):
         file = folder / f"full{suffix(kind)}"
-        write_file(golden.ground, model, file, kind)
+        write_file(golden.ground, golden.reader, model, file, kind)
         found[kind] = _in_runtime(golden, kind, file, student, bar=SAME[kind])
         file.unlink()
     return found
 
 
-def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
-    before, right = station.against, golden.right
+def _hop(station: _Station, first: _Station) -> Hop:
+    golden, right = station.golden, station.golden.right
+    # Ids of two vocabularies are equal by chance alone, and a token is not the same piece of text.
+    before = station.against if station.against and station.against.golden is golden else None
+    with_first = None
+    if station.against is not None and first.golden is golden:
+        with_first = token_agreement(station.answers, first.answers)
     expected = [row.response for row in golden.rows]
     logprobs = _of_right(station, right)
     perplexity = float(np.exp(-logprobs.mean()))
@@ -159,7 +186,7 @@ def _hop(golden: _Golden, station: _Station, first: _Station) -> Hop:
     return Hop(
         name=station.name,
         agreement=agreement,
-        agreement_with_first=token_agreement(station.answers, first.answers) if before else None,
+        agreement_with_first=with_first,
         score=score(
             golden.ground.context.spec.output.scored_by,
             [golden.response(answer.text) for answer in station.answers],
@@ -179,17 +206,19 @@ def _of_right(station: _Station, right: np.ndarray) -> np.ndarray:
     return np.array([one[int(i)] for one, i in zip(station.likeliest, right, strict=True)])
 
 
-def _in_torch(golden: _Golden, name: str, model: Any, against: _Station | None) -> _Station:
+def _in_torch(
+    golden: _Golden, name: str, model: Any, against: _Station | None, note: str = ""
+) -> _Station:
     from edgedistill.models.language.decoding import greedy_ids, likeliest
 
-    ground = golden.ground
-    tokenizer, limit = ground.teacher.tokenizer, ground.context.spec.output.max_new_tokens
+    tokenizer = golden.reader.tokenizer
+    limit = golden.ground.context.spec.output.max_new_tokens
     answers = []
     for ids in golden.prompts:
         new = greedy_ids(model, ids, max_new_tokens=limit, end_id=tokenizer.end)
         answers.append(_Written(tokenizer.decode(new), tuple(new), len(new)))
     found = golden.likeliest(lambda ids: likeliest(model, ids, NUM_LIKELIEST))
-    return _Station(name, tuple(answers), found, against)
+    return _Station(name, golden, tuple(answers), found, against, note=note)
 
 
 def _in_runtime(
@@ -202,13 +231,14 @@ def _in_runtime(
     note: str = "",
 ) -> _Station:
     ground = golden.ground
-    answers = ask(ground, file, golden.prompts, constrained=False).completions
-    with open_model(ground.context.spec, ground.teacher.encoder, file) as session:
+    reader = golden.reader
+    answers = ask(ground, reader, file, golden.prompts, constrained=False).completions
+    with open_model(ground.context.spec, reader.encoder, file) as session:
         found = golden.likeliest(lambda ids: session.likeliest(ids, NUM_LIKELIEST))
     if bar is None:
         note = f"declined: {note}; " if note else ""
         note += f"compared with {against.name}"
-    return _Station(format_name(kind), answers, found, against, bar, note)
+    return _Station(format_name(kind), golden, answers, found, against, bar, note)
 
 
 def _through_bundle(
@@ -220,9 +250,9 @@ def _through_bundle(
     held = ["by the schema"] * (settings.schema is not None)
     held += [f"{settings.beams} beams"] * (settings.beams > 1)
     if held:
-        answers = ask(golden.ground, file, golden.prompts).completions
+        answers = ask(golden.ground, golden.reader, file, golden.prompts).completions
         name = ", ".join(held)
-        stations.append(_Station(name, answers, shipped.likeliest, shipped, own=False))
+        stations.append(_Station(name, golden, answers, shipped.likeliest, shipped, own=False))
     limit = settings.max_new_tokens
     framed = [
         generator.prompt_ids([(turn.role, spoken(turn)) for turn in row.prompt])
@@ -231,4 +261,4 @@ def _through_bundle(
     answers = tuple(generator.complete(ids, limit) for ids in framed)
     found = golden.likeliest(lambda ids: generator.session.likeliest(ids, NUM_LIKELIEST))
     before = stations[-1] if stations else shipped
-    return [*stations, _Station("bundle", answers, found, before, 1.0)]
+    return [*stations, _Station("bundle", golden, answers, found, before, 1.0)]

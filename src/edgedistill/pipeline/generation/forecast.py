@@ -39,9 +39,8 @@ def forecast_generation(
     tokens = num_characters / CHARACTERS_A_TOKEN
     rate = matrix_rate() * EFFICIENCY * SMALL
 
-    def parameters(shape: LanguageModelShape) -> int:
-        config = LanguageModelConfig(**shape.model_dump())
-        return config.num_parameters(rows)
+    def parameters(shape: LanguageModelShape, num_tokens: int) -> int:
+        return LanguageModelConfig(**shape.model_dump()).num_parameters(num_tokens)
 
     base, student_base = bases.teacher, bases.student
     rows = base.num_rows if base else spec.teacher.vocabulary_size
@@ -51,8 +50,9 @@ def forecast_generation(
         if base
         else (shape.hidden_size, shape.num_layers)
     )
-    teacher = base.num_parameters if base else parameters(shape)
-    student = student_base.num_parameters if student_base else parameters(spec.student.shape)
+    teacher = base.num_parameters if base else parameters(shape, rows)
+    own = spec.student.vocabulary_size or rows
+    student = student_base.num_parameters if student_base else parameters(spec.student.shape, own)
     # Of a frozen weight there is no gradient and no moment.
     moving = 4.0 if spec.teacher.adapters or not spec.teacher.training.num_epochs else 16.0
     taught = spec.teacher.training.num_epochs * 6.0 * teacher * tokens / rate
@@ -63,7 +63,9 @@ def forecast_generation(
     distillation = spec.distillation
     read = 2.0 * teacher * more * tokens / rate
     is_live = not distillation.is_cached and distillation.hard_weight < 1
-    taught_live = spec.student.training.num_epochs * read if is_live else 0.0
+    # The teacher reads the student's samples, which the student has written before.
+    sampled = distillation.on_policy * (read + 4.0 * student * more * tokens / rate)
+    taught_live = spec.student.training.num_epochs * ((read if is_live else 0.0) + sampled)
     share_asked = (distillation.texts != "rows") + share_more
     asked = share_asked * num_answered / CHARACTERS_A_TOKEN * teacher / 4e9
     seconds = {

@@ -15,6 +15,7 @@ from edgedistill.evaluate.metrics import auroc
 from edgedistill.evaluate.report.content import Footprint
 from edgedistill.evaluate.text_boundary import FittedBoundary, fit_boundary, fit_surprisal
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
+from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import ask, prompt_text, prompts_of
 from edgedistill.pipeline.generation.speed import timed
 from edgedistill.pipeline.generation.student import Ground
@@ -45,10 +46,10 @@ class Measured:
 
 def fit(ground: Ground, file: Path) -> FittedBoundary:
     """Fit the boundary on training prompts, choose and calibrate it on validation."""
-    rows, encoder = ground.data.rows, ground.teacher.encoder
+    rows, encoder = ground.data.rows, ground.reader.encoder
     arrays = fit_surprisal(
         [np.array(encoder.content_ids(prompt_text(row))) for row in rows.train],
-        len(ground.teacher.tokenizer),
+        len(ground.reader.tokenizer),
     )
     inside = [prompt_text(row) for row in rows.validation]
     outside = list(rows.outside.get("validation", ()))
@@ -62,13 +63,13 @@ def _scores(
     ground: Ground, file: Path, texts: Sequence[str], arrays: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Both scores of prompts, by kind."""
-    encoder = ground.teacher.encoder
+    encoder = ground.reader.encoder
     prompts = [encoder.encode_prompt((Turn("user", text),)).tolist() for text in texts]
     return {
         "surprisal": np.array(
             [surprisal(encoder.content_ids(t), arrays["tokens"], arrays["pairs"]) for t in texts]
         ),
-        "doubt": np.array(ask(ground, file, prompts).doubts),
+        "doubt": np.array(ask(ground, ground.reader, file, prompts).doubts),
     }
 
 
@@ -77,24 +78,26 @@ def measure(
     bundle: Path,
     generator: Generator,
     fitted: FittedBoundary,
-    peers: dict[str, Path],
+    peers: dict[str, tuple[Path, Reader]],
 ) -> Measured:
     """Score the test split once, through the bundle, and time it against the teacher in turn.
 
     Args:
-        peers: files of the `teacher` and the `control`, in the format that ships.
+        peers: files of the `teacher` and the `control`, in the format that ships, and how they
+            read.
     """
     spec, rows = ground.context.spec, ground.data.rows.test
     metric, required = spec.output.scored_by, spec.requirements
-    expected, prompts = [row.response for row in rows], prompts_of(ground, rows)
+    expected = [row.response for row in rows]
     shipped, inside = _through_bundle(generator, rows)
     answers = {"shipped": shipped} | {
-        name: ask(ground, file, prompts).answers for name, file in peers.items()
+        name: ask(ground, reader, file, prompts_of(reader, rows)).answers
+        for name, (file, reader) in peers.items()
     }
     outside_texts = ground.data.rows.outside.get("test", ())[:NUM_OUTSIDE]
     outside, outside_refused = _outside(generator, outside_texts)
     refused = Count(int((inside > fitted.boundary.threshold).sum()), len(rows))
-    ours, theirs = timed(ground, generator, peers["teacher"])
+    ours, theirs = timed(ground, generator, peers["teacher"][0])
     kept = retention(metric, answers["teacher"], shipped, expected, confidence=required.confidence)
     repeated = [prompt_text(row) for row in rows[:NUM_REPEATED]]
     measurements = Measurements(
@@ -112,7 +115,7 @@ def measure(
         measurements.size_bytes, required.confidence,
         peak_memory_bytes=peak_memory_bytes(bundle, repeated[:16]),
     )  # fmt: skip
-    teacher_footprint = theirs.footprint(peers["teacher"].stat().st_size, required.confidence)
+    teacher_footprint = theirs.footprint(peers["teacher"][0].stat().st_size, required.confidence)
     summary = {
         "score": {name: score(metric, found, expected) for name, found in answers.items()},
         "retention": kept.as_json(),

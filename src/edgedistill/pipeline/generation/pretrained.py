@@ -75,7 +75,10 @@ def find_bases(spec: GenerationSpec, root: Path, rows: Sequence[Conversation]) -
         _require_cut(spec, teacher)
         return Bases(teacher, None)
     student = _find(spec, spec.student.source, root, "student.source")
-    require_same_vocabulary(teacher, student)
+    if spec.distillation.is_aligned:
+        _require_own_tokenizer(spec, student, rows)
+    else:
+        require_same_vocabulary(teacher, student)
     return Bases(teacher, student)
 
 
@@ -232,6 +235,18 @@ def _find(spec: GenerationSpec, source: str, root: Path, key: str) -> Pretrained
             fix="lower input.max_tokens or output.max_new_tokens",
         )
     return base
+
+
+def _require_own_tokenizer(
+    spec: GenerationSpec, student: PretrainedLlama, rows: Sequence[Conversation]
+) -> None:
+    """Refuse a student's tokenizer that the template, the rows or the export would fail on."""
+    try:
+        encoder = encoder_of(student.folder, spec)
+        require_frames(frames_of(encoder), rows)
+        gguf_vocabulary(encoder.tokenizer, num_rows=student.num_rows, bos_id=None, eos_id=None)
+    except EdgeDistillError as error:
+        raise ModelError(error.what, where="student.source", fix=error.fix) from error
 
 
 def _require_cut(spec: GenerationSpec, teacher: Any) -> None:

@@ -22,6 +22,7 @@ from edgedistill.tasks.generation.encoding import ConversationEncoder
 from edgedistill.tasks.generation.frames import frames_of
 
 if TYPE_CHECKING:
+    from edgedistill.pipeline.generation.reader import Reader
     from edgedistill.pipeline.generation.student import Ground
 
 
@@ -72,20 +73,25 @@ def prompt_text(row: Conversation) -> str:
     return row.prompt[-1].content
 
 
-def prompts_of(ground: Ground, rows: Sequence[Conversation]) -> list[list[int]]:
-    """Token ids of the rows' prompts."""
-    return [ground.teacher.encoder.encode_prompt(row.prompt).tolist() for row in rows]
+def prompts_of(reader: Reader, rows: Sequence[Conversation]) -> list[list[int]]:
+    """Token ids of the rows' prompts, for models that read so."""
+    return [reader.encoder.encode_prompt(row.prompt).tolist() for row in rows]
 
 
 def ask(
-    ground: Ground, file: Path, prompts: Sequence[Sequence[int]], *, constrained: bool = True
+    ground: Ground,
+    reader: Reader,
+    file: Path,
+    prompts: Sequence[Sequence[int]],
+    *,
+    constrained: bool = True,
 ) -> Asked:
     """Answers of a file as the bundle would give them; plain greedy ones, without the task's
     schema and beams, unless `constrained`."""
     completions, answers = list[Completion](), list[str | None]()
     spec, schema = ground.context.spec, ground.data.rows.schema
-    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows)
-    with asking(spec, ground.teacher.encoder, schema, file, constrained=constrained) as answer:
+    settings = generation_settings(spec, reader.encoder, ground.data.rows)
+    with asking(spec, reader.encoder, schema, file, constrained=constrained) as answer:
         for ids in prompts:
             found, wrong = answer(ids)
             completions.append(found)

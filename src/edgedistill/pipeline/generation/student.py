@@ -12,14 +12,17 @@ from edgedistill.core.files import read_json, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.models.language.pretrained import PretrainedLlama
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.generation.alignment import aligned_method, share_of
 from edgedistill.pipeline.generation.dataset import PreparedConversations
 from edgedistill.pipeline.generation.pretrained import PRETRAINED, cut_of, marked
+from edgedistill.pipeline.generation.reader import OwnReader, Reader
 from edgedistill.pipeline.generation.teacher import (
     CHECKPOINTS,
     CONFIG,
     FROM_NOTHING,
     TRAINING,
     Teacher,
+    context_tokens,
     model_config,
     run_training,
     sequences,
@@ -37,13 +40,20 @@ NUM_CALIBRATION = 256
 
 @dataclass(frozen=True)
 class Ground:
-    """What every student of a run grows on; `student_base`: a pretrained one to start from."""
+    """What every student of a run grows on; `student_base`: a pretrained one to start from;
+    `own_reader`: where the student has other tokens than its teacher."""
 
     context: Context[GenerationSpec]
     data: PreparedConversations
     teacher: Teacher
     transfer: TransferSet
     student_base: PretrainedLlama | None = None
+    own_reader: OwnReader | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """How the student reads and writes."""
+        return self.own_reader or self.teacher
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,10 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         "student": spec.student.model_dump(mode="json", exclude={"weight_types"}),
         "base": ground.student_base.digests() if ground.student_base else None,
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        # Samples end there; the teacher's fingerprint knows only its sum with the prompts' limit.
+        "max_new_tokens": spec.output.max_new_tokens if _is_on_policy(spec, distilled) else None,
         "seed": spec.seed,
+        "reader": ground.own_reader.fingerprint if ground.own_reader else None,
     }
     name = "student" if distilled else "control"
 
@@ -84,15 +97,16 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
 
         model = _new(ground)
         step, rows = method_of(ground) if distilled else _control_method(ground)
-        teacher = ground.teacher
-        validation = sequences(teacher.encoder, ground.data.rows.validation, teacher.tokenizer.pad)
+        reader = ground.reader
+        validation = sequences(reader.encoder, ground.data.rows.validation, reader.tokenizer.pad)
         record = run_training(
             ground.context, model, step, rows, validation, spec.student.training, folder, name,
             learning_rate=PRETRAINED if ground.student_base else FROM_NOTHING,
+            is_guarded=not _is_on_policy(spec, distilled),
         )  # fmt: skip
         save_model(model, folder)
         shutil.rmtree(folder / CHECKPOINTS)
-        write_json(folder / TRAINING, record)
+        write_json(folder / TRAINING, record | {"alignment": share_of(rows)})
 
     stage = ground.context.store.stage(name, inputs, compute, rooms=ROOMS)
     return Student(stage, read_json(stage.folder / TRAINING))
@@ -103,11 +117,11 @@ def _new(ground: Ground) -> Any:
     from edgedistill.models.language.llama import build, load_model
     from edgedistill.models.language.slicing import slice_model
 
-    spec, teacher = ground.context.spec, ground.teacher
+    spec, teacher, tokenizer = ground.context.spec, ground.teacher, ground.reader.tokenizer
     if ground.student_base is not None:
-        return marked(load_model(ground.student_base.folder), teacher.tokenizer)
+        return marked(load_model(ground.student_base.folder), tokenizer)
     if spec.student.initialise == "new":
-        return build(model_config(spec.student.shape, spec), teacher.tokenizer, seed=spec.seed)
+        return build(model_config(spec.student.shape, spec), tokenizer, seed=spec.seed)
     rows = ground.data.rows.train[:NUM_CALIBRATION]
     return slice_model(
         teacher.load(),
@@ -126,19 +140,45 @@ def method_of(ground: Ground) -> tuple[Any, Any]:
     settings, rows = ground.context.spec.distillation, ground.transfer.rows
     if settings.hard_weight == 1:
         return NextToken(), rows
+    chunk_size = max(CHUNK_SIZE, CHUNK_LOGITS // len(ground.teacher.tokenizer))
+    if settings.is_aligned:
+        return aligned_method(ground, chunk_size=chunk_size)
     config = TokenLevelConfig(
         divergence=settings.divergence,
         temperature=settings.temperature,
         hard_weight=settings.hard_weight,
-        chunk_size=max(CHUNK_SIZE, CHUNK_LOGITS // len(ground.teacher.tokenizer)),
+        chunk_size=chunk_size,
     )
-    if settings.is_cached:
+    if settings.is_cached and not settings.on_policy:
         return OfflineNextToken(config), rows
-    return LiveNextToken(ground.teacher.load(), config), rows
+    teacher = ground.teacher.load()
+    usual = OfflineNextToken(config) if settings.is_cached else LiveNextToken(teacher, config)
+    if settings.on_policy:
+        return _on_policy(ground, usual, teacher, config), rows
+    return usual, rows
+
+
+def _on_policy(ground: Ground, usual: Any, teacher: Any, config: Any) -> Any:
+    """The usual step, but in a share of the batches the student answers itself."""
+    from edgedistill.train.distill.on_policy import OnPolicy, Sampling
+
+    spec, tokenizer = ground.context.spec, ground.teacher.tokenizer
+    sampling = Sampling(
+        share=spec.distillation.on_policy,
+        max_new_tokens=spec.output.max_new_tokens,
+        max_tokens=context_tokens(spec),
+        end_id=tokenizer.end,
+        pad_id=tokenizer.pad,
+    )
+    return OnPolicy(usual, teacher, config, sampling)
+
+
+def _is_on_policy(spec: GenerationSpec, distilled: bool) -> bool:
+    return distilled and spec.distillation.on_policy > 0
 
 
 def _control_method(ground: Ground) -> tuple[Any, Any]:
     from edgedistill.train.tune.next_token import NextToken
 
-    teacher = ground.teacher
-    return NextToken(), sequences(teacher.encoder, ground.data.rows.train, teacher.tokenizer.pad)
+    reader = ground.reader
+    return NextToken(), sequences(reader.encoder, ground.data.rows.train, reader.tokenizer.pad)

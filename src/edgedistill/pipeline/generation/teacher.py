@@ -115,15 +115,12 @@ def _new(
 ) -> tuple[Any, dict[str, Any]]:
     """A model trained from nothing, its tokenizer in `folder`, and the record of its training."""
     from edgedistill.models.language.llama import build
-    from edgedistill.models.language.tokenizer import train_tokenizer
     from edgedistill.train.tune.next_token import NextToken
 
     spec, training = context.spec, context.spec.teacher.training
-    texts = [spoken(turn) for row in data.rows.train for turn in row.turns]
-    tokenizer = train_tokenizer(
-        texts, spec.teacher.vocabulary_size, _marks(spec.template),
-        bare_words=spec.teacher.bare_words,
-    )  # fmt: skip
+    tokenizer = learned_tokenizer(
+        spec, data, spec.teacher.vocabulary_size, bare_words=spec.teacher.bare_words
+    )
     tokenizer.save(folder / TOKENIZER)
     model = build(model_config(spec.teacher.shape, spec), tokenizer, seed=spec.seed)
     encoder = encoder_of(folder, spec)
@@ -136,7 +133,17 @@ def _new(
     )
 
 
-def _marks(template: str) -> Any:
+def learned_tokenizer(
+    spec: GenerationSpec, data: PreparedConversations, size: int, *, bare_words: bool = False
+) -> Any:
+    """A vocabulary of at most so many tokens, learned from the training rows."""
+    from edgedistill.models.language.tokenizer import train_tokenizer
+
+    texts = [spoken(turn) for row in data.rows.train for turn in row.turns]
+    return train_tokenizer(texts, size, marks_of(spec.template), bare_words=bare_words)
+
+
+def marks_of(template: str) -> Any:
     """The template's special tokens as those of a new vocabulary."""
     from edgedistill.models.language.tokenizer import Marks
     from edgedistill.tasks.generation.templates import TEMPLATES
@@ -185,12 +192,15 @@ def run_training(
     stage: str,
     *,
     learning_rate: float = FROM_NOTHING,
+    is_guarded: bool = True,
 ) -> dict[str, Any]:
-    """The one loop, scored by minus the validation loss, with a guard against loss spikes.
+    """The one loop, scored by minus the validation loss.
 
     Args:
         rows, validation: sets of `sequences`. folder: gets the checkpoints.
         learning_rate: the peak, where the task names none.
+        is_guarded: whether a jump of the loss is undone; not where batches of two kinds take
+            turns, whose losses are of two levels. One that is not a number stops in any case.
     """
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.spikes import SpikeGuard
@@ -206,7 +216,7 @@ def run_training(
             accumulation=training.accumulation,
             patience=training.patience,
             precision=training.precision,
-            spike=SpikeGuard(),
+            spike=SpikeGuard() if is_guarded else None,
             seed=context.spec.seed,
         ),
         checkpoints=folder / CHECKPOINTS, stage=stage, listener=context.listener,

@@ -17,6 +17,7 @@ from edgedistill.pipeline.generation.artefact import Artefact, is_onnx, suffix, 
 from edgedistill.pipeline.generation.content import report_content
 from edgedistill.pipeline.generation.fidelity import keep_ledger
 from edgedistill.pipeline.generation.measurement import fit, measure
+from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import generation_settings, prompt_text
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.generation.teacher import described
@@ -83,10 +84,15 @@ def _compute(made: Made, folder: Path) -> None:
     _write(made, folder, fitted, [], {})
     generator = cast(Generator, load(folder / BUNDLE))
     kind = made.artefact.chosen.kind
-    peers = {name: folder / f"{name}{suffix(kind)}" for name in ("teacher", "control")}
+    peers: dict[str, tuple[Path, Reader]] = {
+        name: (folder / f"{name}{suffix(kind)}", reader)
+        for name, reader in (("teacher", ground.teacher), ("control", ground.reader))
+    }
     wide = "onnx_f32" if is_onnx(kind) else "f16"
-    write_file(ground, ground.teacher.load(), peers["teacher"], wide)
-    write_file(ground, made.control.load(), peers["control"], wide)
+    for (file, reader), load_peer in zip(
+        peers.values(), (ground.teacher.load, made.control.load), strict=True
+    ):
+        write_file(ground, reader, load_peer(), file, wide)
     measured = measure(ground, folder / BUNDLE, generator, fitted, peers)
     measured.summary["types"] = ", ".join(
         f"{v.kind} {v.score:.4f}{' (ships)' if v.kept else ''}" for v in made.artefact.variants
@@ -96,8 +102,8 @@ def _compute(made: Made, folder: Path) -> None:
     bundle = _write(made, folder, fitted, judgements, measured.summary)
     write_archive(bundle, folder / ARCHIVE)
     _save_answers(folder, measured.answers, [row.response for row in ground.data.rows.test])
-    for peer in peers.values():
-        peer.unlink()
+    for file, _ in peers.values():
+        file.unlink()
     content = report_content(made, fitted, measured, hops, judgements, bundle)
     write_verdict(folder, content, judgements, measured.summary)
 
@@ -112,7 +118,7 @@ def _write(
     """Write the bundle; again with the measurements once they are taken on its files."""
     ground = made.ground
     spec, limits = ground.context.spec, ground.context.spec.input
-    settings = generation_settings(spec, ground.teacher.encoder, ground.data.rows)
+    settings = generation_settings(spec, ground.reader.encoder, ground.data.rows)
     manifest = Manifest(
         kind=spec.kind,
         name=spec.name,
@@ -123,7 +129,7 @@ def _write(
         ),
         batching="single",
         threads=spec.requirements.threads,
-        pad_id=ground.teacher.tokenizer.pad,
+        pad_id=ground.reader.tokenizer.pad,
         golden_tolerance=GOLDEN_TOLERANCE,
         requirements=tuple(_plain(asdict(j)) for j in judgements),
         measurements=_plain(measurements),
@@ -134,7 +140,7 @@ def _write(
         MODEL if is_onnx(made.artefact.chosen.kind) else LANGUAGE_MODEL: (
             made.artefact.file().read_bytes()
         ),
-        TOKENIZER: pack_tokenizer(ground.teacher.encoder.tokenizer.to_str()),
+        TOKENIZER: pack_tokenizer(ground.reader.encoder.tokenizer.to_str()),
         MODEL_CARD: _model_card(made, judgements).encode(),
         **fitted.boundary.to_files(),
     }
