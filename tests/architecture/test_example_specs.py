@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import edgedistill
 from edgedistill.cli.app import app
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.loading import load_dataset
@@ -23,7 +24,7 @@ EXAMPLES = sorted((PROJECT / "examples").glob("*/task.yaml"))
 def require_usable(task: Path) -> None:
     """Valid, all its files present, its rows readable, its students known."""
     spec = load_task(task)
-    if isinstance(spec, GenerationSpec):
+    if isinstance(spec, GenerationSpec | ExtractionSpec):
         assert check_task(task).inspection.num_rows["test"] > 0
         return
     files = task_files(task.parent, spec)

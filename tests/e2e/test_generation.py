@@ -248,7 +248,7 @@ def test_bad_input_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="schema_file"):
         check_task(task)
     small_generation.write_task(tmp_path, kind="poetry")
-    with pytest.raises(SpecError, match="classification, generation"):
+    with pytest.raises(SpecError, match="classification, extraction, generation"):
         check_task(task)
 
 
