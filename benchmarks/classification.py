@@ -50,9 +50,9 @@ TRIED = [
     "seeds 1 and 2 side by side on a core each: no time in this row is of a machine to itself. "
     "Batches of 128, a rate of 1e-3 and fewer texts for the static student were tried on "
     "validation and lost or gained nothing.",
-    "- **Latencies.** Hours earlier the same machine measured 0.111 ms (tiny) and 1.15 ms (quality) "
-    "at p95 for seed 0, whose tiny and quality bundles are the same; its host was busier when this "
-    "page was measured, twice. The quality bundle of seed 1 is slower by its guard too.",
+    "- **Latencies.** Hours earlier the same machine measured 0.111 ms (tiny) and 1.15 ms "
+    "(quality) at p95 for seed 0, whose tiny and quality bundles are the same; its host was busier "
+    "when this page was measured, twice. The quality bundle of seed 1 is slower by its guard too.",
     "- **Distillation epoch with cached teacher, truncated students.** Three layers of the "
     "teacher's width are half a teacher; leaving out the teacher's forward pass cannot save "
     "more.",
