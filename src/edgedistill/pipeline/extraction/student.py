@@ -18,11 +18,11 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments
 from edgedistill.pipeline.extraction.teacher import Teacher, likelihood
 from edgedistill.pipeline.extraction.transfer import TransferSet
-from edgedistill.pipeline.stages.student import LEAST_BATCH, LEAST_STEPS_AN_EPOCH, WEIGHTS
+from edgedistill.pipeline.stages.student import WEIGHTS, loop_config
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS, TRAINING
 from edgedistill.pipeline.store import StageResult
 
-ROOMS = ("train", "models", "tasks", "pipeline/extraction/student")
+ROOMS = ("train", "models", "tasks", "pipeline/stages/student", "pipeline/extraction/student")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _train(
 ) -> dict[str, Any]:
     from edgedistill.core.protocols import Signal
     from edgedistill.train.distill.response import Response, ResponseConfig
-    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.loop import train
     from edgedistill.train.token_rows import OfTokens, TokenSet
     from edgedistill.train.tune.supervised import Supervised
 
@@ -149,32 +149,18 @@ def _train(
             energy_weight=settings.energy_weight,
         )  # fmt: skip
         step, score = OfTokens(Response(config)), _closeness(ground, temperature)
-        num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:
         documents, signals = transfer.labelled, {}
         validation = ground.teacher.encoder.encode(ground.data.rows.validation)
         step = OfTokens(Supervised(label_smoothing=recipe.label_smoothing))
         score = likelihood(validation, pad_id)
-        num_epochs = recipe.control_epochs
-        batch_size = recipe.control_batch_size or recipe.batch_size
-    batch_size = min(batch_size, max(LEAST_BATCH, len(documents) // LEAST_STEPS_AN_EPOCH))
-    steps_an_epoch = -(-len(documents) // batch_size)
-    num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
-    if distilled and settings.num_epochs:
-        num_epochs = settings.num_epochs
     result = train(
         model, step,
         TokenSet(documents.texts, documents.is_content, documents.tags, pad_id, signals),
         score=score,
-        config=LoopConfig(
-            num_epochs=num_epochs,
-            learning_rate=recipe.learning_rate,
-            embedding_rate=recipe.embedding_rate,
-            batch_size=batch_size,
-            precision=recipe.precision,
-            patience=recipe.patience,
-            weight_decay=recipe.weight_decay,
-            seed=ground.context.spec.seed,
+        config=loop_config(
+            recipe, len(documents), seed=ground.context.spec.seed, is_control=not distilled,
+            num_epochs=settings.num_epochs,
         ),
         checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
     )  # fmt: skip

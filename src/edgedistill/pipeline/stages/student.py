@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train `model` to give these answers to the transfer set; None: on the labels alone."""
     from edgedistill.train.batches import TrainingSet
-    from edgedistill.train.loop import LoopConfig, train
+    from edgedistill.train.loop import train
     from edgedistill.train.tune.supervised import Supervised
 
     dataset, encoder = ground.data.dataset, ground.teacher.encoder
@@ -181,44 +181,58 @@ def _train(
         lesson = prepare_lesson(ground, candidate, answers)
         examples = lesson.examples
         score = _closeness(ground, lesson.temperature)
-        num_epochs, batch_size = recipe.num_epochs, recipe.batch_size
     else:
         texts = encoder.encode(dataset.texts("train"))
         examples = TrainingSet(texts, dataset.targets("train"), encoder.pad_id)
-        num_epochs = recipe.control_epochs
-        batch_size = recipe.control_batch_size or recipe.batch_size
-    batch_size = min(batch_size, max(LEAST_BATCH, len(examples) // LEAST_STEPS_AN_EPOCH))
-    steps_an_epoch = -(-len(examples) // batch_size)
-    num_epochs = max(num_epochs, -(-recipe.least_steps // steps_an_epoch))
-    if lesson and settings.num_epochs:
-        num_epochs = settings.num_epochs
+    config = loop_config(
+        recipe, len(examples), seed=ground.context.spec.seed, is_control=lesson is None,
+        num_epochs=settings.num_epochs,
+    )  # fmt: skip
+    num_epochs = config.num_epochs
+    steps_an_epoch = -(-len(examples) // config.batch_size)
     step: Any = Supervised(label_smoothing=recipe.label_smoothing)
     learner = model
     if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
-    data, patience = examples, recipe.patience
+    data = examples
     if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
         # An epoch without a gain opens texts: only then may it be that nothing is left to gain.
-        data, patience = curriculum, patience + curriculum.pace.num_parts - 1
+        data = curriculum
+        config = replace(config, patience=config.patience + curriculum.pace.num_parts - 1)
         score = curriculum.followed(score, partial(_note, ground.context, name))
     result = train(
         learner, step, data,
         # What learns along with the student has no part in its answers.
         score=lambda _: score(model),
-        config=LoopConfig(
-            num_epochs=num_epochs,
-            learning_rate=recipe.learning_rate,
-            embedding_rate=recipe.embedding_rate,
-            batch_size=batch_size,
-            precision=recipe.precision,
-            patience=patience,
-            weight_decay=recipe.weight_decay,
-            seed=ground.context.spec.seed,
-        ),
+        config=config,
         checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
     )  # fmt: skip
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
+
+
+def loop_config(
+    recipe: Any, num_examples: int, *, seed: int, is_control: bool, num_epochs: int | None
+) -> Any:
+    """How a family's student is trained on so many examples: small sets get smaller batches and
+    more epochs. `num_epochs`: what the task asks for, of a distilled one."""
+    from edgedistill.train.loop import LoopConfig
+
+    epochs, batch_size = recipe.num_epochs, recipe.batch_size
+    if is_control:
+        epochs, batch_size = recipe.control_epochs, recipe.control_batch_size or batch_size
+    batch_size = min(batch_size, max(LEAST_BATCH, num_examples // LEAST_STEPS_AN_EPOCH))
+    epochs = max(epochs, -(-recipe.least_steps // -(-num_examples // batch_size)))
+    return LoopConfig(
+        num_epochs=epochs if is_control else num_epochs or epochs,
+        learning_rate=recipe.learning_rate,
+        embedding_rate=recipe.embedding_rate,
+        batch_size=batch_size,
+        precision=recipe.precision,
+        patience=recipe.patience,
+        weight_decay=recipe.weight_decay,
+        seed=seed,
+    )
 
 
 def _note(context: Context, stage: str, message: str) -> None:
