@@ -53,8 +53,15 @@ class Bench:
         """Write the rows and a task file, and return the file. `quick`: a cut, barely trained."""
         data = work / ("cut-" * quick + self.name)
         self.write(data, cut=quick)
+        spec = self.spec(seed, quick=quick)
+        path = data / f"{spec['name']}.yaml"
+        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+        return path
+
+    def spec(self, seed: int, *, quick: bool) -> dict[str, Any]:
+        """The task file's content, for a folder with the rows."""
         epochs = (3, 3) if quick else self.epochs
-        spec = {
+        return {
             "name": f"{self.name}-{'quick-' * quick}{seed}",
             "kind": "generation",
             "description": self.title,
@@ -77,9 +84,6 @@ class Bench:
             "distillation": {"augmentation": {"num_texts": 100 if quick else self.num_made}},
             "requirements": {"retention": self.kept - 0.02, "size_mb": 5.0, "valid": 0.95},
         }
-        path = data / f"{spec['name']}.yaml"
-        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-        return path
 
 
 #: Types of weights that every student is tried in.

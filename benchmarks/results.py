@@ -28,9 +28,16 @@ class Result:
     machine: str
 
 
-def write_results(name: str, title: str, results: Sequence[Result], notes: Sequence[str]) -> None:
-    """Write docs/results/NAME.json and NAME.md."""
-    write_json(FOLDER / f"{name}.json", [asdict(result) for result in results])
+def write_results(
+    name: str,
+    title: str,
+    results: Sequence[Result],
+    notes: Sequence[str],
+    more: Sequence[Result] = (),
+) -> None:
+    """Write docs/results/NAME.json and NAME.md; `more`: rows of the JSON whose figures the notes
+    have."""
+    write_json(FOLDER / f"{name}.json", [asdict(result) for result in (*results, *more)])
     lines = [
         f"# {title}",
         "",

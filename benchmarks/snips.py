@@ -15,17 +15,22 @@ CUT_INTENTS = ("RateBook", "SearchCreativeWork")
 CUT_ROWS = {"train": 400, "validation": 40, "test": 40}
 
 
-def write_snips(folder: Path, *, cut: bool = False) -> None:
+def write_snips(folder: Path, *, every: int = 1, cut: bool = False) -> None:
     """Write the splits as prompt and response, the schema, and out-of-bounds prompts.
 
     Test and validation sentences that stand in the training split too are left out (26 and 15).
-    Out of bounds are CLINC150's out-of-scope queries. `cut`: a few rows of two intents.
+    Out of bounds are CLINC150's out-of-scope queries.
+
+    Args:
+        every: of the training rows each so-manieth is kept.
+        cut: a few rows of two intents.
     """
     folder.mkdir(parents=True, exist_ok=True)
     splits = {split: _rows(SHARED / "snips" / f"{split}.jsonl") for split in SPLITS}
     known = {row["text"] for row in splits["train"]}
     for split in ("validation", "test"):
         splits[split] = [row for row in splits[split] if row["text"] not in known]
+    splits["train"] = splits["train"][::every]
     if cut:
         splits = {
             split: [row for row in rows if row["intent"] in CUT_INTENTS][: CUT_ROWS[split]]

@@ -28,6 +28,24 @@ def carry_out(context: Context) -> Verified:
     """Teach, distil, compress, measure, judge.
 
     Raises:
+        SpecError, MissingSignal: as `prepare_ground`.
+    """
+    candidates, ground = candidates_of(context.spec), prepare_ground(context)
+    data, transfer = ground.data, ground.transfer
+
+    def make(candidate: Candidate) -> Artefact:
+        return make_artefact(ground, train_student(ground, candidate))
+
+    logits, _ = transfer.outputs("validation")
+    teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
+    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
+    return verify_choice(ground, tried)
+
+
+def prepare_ground(context: Context) -> Ground:
+    """What students of a task grow on: its data, its teachers, and all that these say.
+
+    Raises:
         SpecError: the student is of an unknown family, or has options that its family lacks.
         MissingSignal: the strategy needs what student or teacher cannot tell.
     """
@@ -45,15 +63,7 @@ def carry_out(context: Context) -> Verified:
     layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
     internals = prepare_internals(context, data, teacher, transfer, layers)
     ground = Ground(context, data, teacher, transfer, internals, mixture)
-    ground = with_assistants(ground, assistants)
-
-    def make(candidate: Candidate) -> Artefact:
-        return make_artefact(ground, train_student(ground, candidate))
-
-    logits, _ = transfer.outputs("validation")
-    teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
-    return verify_choice(ground, tried)
+    return with_assistants(ground, assistants)
 
 
 def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:

@@ -17,14 +17,23 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
     """Teach, distil, compress, measure, judge.
 
     Raises:
+        SpecError: as `prepare_ground`.
+    """
+    ground = prepare_ground(context)
+    student = train_student(ground)
+    control = train_student(ground, distilled=False)
+    artefact = make_artefact(ground, student)
+    return verify(Made(ground, student, control, artefact))
+
+
+def prepare_ground(context: Context[ExtractionSpec]) -> Ground:
+    """What students of a task grow on: its data, its teacher, and all that it says.
+
+    Raises:
         SpecError: the student has options that its family lacks.
     """
     checked_config(context.spec)
     data = prepare_documents(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
-    ground = Ground(context, data, teacher, transfer)
-    student = train_student(ground)
-    control = train_student(ground, distilled=False)
-    artefact = make_artefact(ground, student)
-    return verify(Made(ground, student, control, artefact))
+    return Ground(context, data, teacher, transfer)

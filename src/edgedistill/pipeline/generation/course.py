@@ -20,6 +20,19 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     """Teach, distil, write the file, measure, judge.
 
     Raises:
+        MissingExtra: as `prepare_ground`.
+    """
+    ground = prepare_ground(context)
+    student = train_student(ground)
+    control = train_student(ground, distilled=False)
+    artefact = make_artefact(ground, student)
+    return verify(Made(ground, student, control, artefact))
+
+
+def prepare_ground(context: Context[GenerationSpec]) -> Ground:
+    """What students of a task grow on: its data, its teacher, and all that it says.
+
+    Raises:
         MissingExtra: what writes and runs a GGUF file is not installed.
     """
     require_llm(context.spec)
@@ -29,8 +42,4 @@ def carry_out(context: Context[GenerationSpec]) -> Verified:
     texts = prepare_texts(context, data, teacher)
     transfer = prepare_transfer(context, teacher, texts)
     reader = prepare_reader(context, data, bases.student)
-    ground = Ground(context, data, teacher, transfer, bases.student, reader)
-    student = train_student(ground)
-    control = train_student(ground, distilled=False)
-    artefact = make_artefact(ground, student)
-    return verify(Made(ground, student, control, artefact))
+    return Ground(context, data, teacher, transfer, bases.student, reader)
