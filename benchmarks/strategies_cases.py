@@ -112,10 +112,14 @@ ROWS: dict[str, Callable[[Path, bool], Any]] = {
 
 def _teacher(*, quick: bool) -> dict[str, Any]:
     return {
-        "source": SOURCE, "num_epochs": 1 if quick else TEACHER_EPOCHS, "batch_size": 16 if quick else 64,
-        "learning_rate": 4e-4, "label_smoothing": 0.1, "train_embeddings": False,
+        "source": SOURCE,
+        "num_epochs": 1 if quick else TEACHER_EPOCHS,
+        "batch_size": 16 if quick else 64,
+        "learning_rate": 4e-4,
+        "label_smoothing": 0.1,
+        "train_embeddings": False,
         "precision": "bf16",
-    }  # fmt: skip
+    }
 
 
 def _distillation(num_epochs: int, *, quick: bool) -> dict[str, Any]:
