@@ -109,7 +109,7 @@ def _fine_tune(
     import torch
 
     from edgedistill.models.teachers.encoder import EncoderTagger, new_classifier, save_classifier
-    from edgedistill.train.token_rows import OfTokens, TokenSet
+    from edgedistill.train.token_rows import TokenSet
     from edgedistill.train.tune.supervised import Supervised
 
     spec, pad_id, tags = context.spec, encoder.encoder.pad_id, tag_names(encoder.fields)
@@ -122,7 +122,7 @@ def _fine_tune(
         context,
         spec.teacher,
         model,
-        OfTokens(Supervised(label_smoothing=smoothing)),
+        Supervised(label_smoothing=smoothing),
         TokenSet(train.texts, train.is_content, train.tags, pad_id),
         score=likelihood(validation, pad_id, smoothing),
         folder=folder,
