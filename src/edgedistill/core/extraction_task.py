@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgedistill.core.distillation import TeachingSpec
+from edgedistill.core.mixture import TeacherWeight, require_mixture
 from edgedistill.core.task import (
     AugmentationSpec,
     BoundarySpec,
@@ -153,6 +154,13 @@ class ExtractionTeacher(TeacherSpec):
     """Most epochs of fine-tuning; a few hundred rows need more than thousands do."""
 
 
+class FurtherTagger(ExtractionTeacher):
+    """One more teacher, fine-tuned on the same spans, whose answers are mixed with the others'."""
+
+    weight: TeacherWeight = 1.0
+    """Its weight among the teachers."""
+
+
 class ExtractionStudent(Section):
     """The small model: cut out of its teacher."""
 
@@ -217,9 +225,17 @@ class ExtractionSpec(Section):
     boundary: ExtractionBoundary = ExtractionBoundary()
     data: DocumentData
     teacher: ExtractionTeacher
+    teachers: tuple[FurtherTagger, ...] = ()
+    """Further teachers, which read with the tokenizer of `teacher`; it is what the student grows
+    from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
     distillation: TagDistillation = TagDistillation()
     requirements: ExtractionRequirements = ExtractionRequirements()
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _mixes_something(self) -> ExtractionSpec:
+        require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
+        return self
