@@ -111,15 +111,12 @@ ROWS: dict[str, Callable[[Path, bool], Any]] = {
 
 
 def _teacher(*, quick: bool) -> dict[str, Any]:
+    num_epochs, batch_size = (1, 16) if quick else (TEACHER_EPOCHS, 64)
     return {
-        "source": SOURCE,
-        "num_epochs": 1 if quick else TEACHER_EPOCHS,
-        "batch_size": 16 if quick else 64,
-        "learning_rate": 4e-4,
-        "label_smoothing": 0.1,
-        "train_embeddings": False,
+        "source": SOURCE, "num_epochs": num_epochs, "batch_size": batch_size,
+        "learning_rate": 4e-4, "label_smoothing": 0.1, "train_embeddings": False,
         "precision": "bf16",
-    }
+    }  # fmt: skip
 
 
 def _distillation(num_epochs: int, *, quick: bool) -> dict[str, Any]:

