@@ -79,10 +79,12 @@ def _classification(context: Context[Any], role: Role, split: str) -> np.ndarray
 
 def _extraction(context: Context[Any], role: Role, split: str) -> np.ndarray:
     ground = extraction.prepare_ground(context)
+    _require_all_teachers(ground)
     if role == "teacher":
         model = ground.teacher.load()
     else:
-        model = taggers.train_student(ground, distilled=role == "student").load()
+        (candidate,) = candidates_of(context.spec)
+        model = taggers.train(ground, candidate, distilled=role == "student").load()
     gold = GoldTexts(ground.data.rows.split(split), ground.teacher)
     return _stacked(exact_counts(gold.found(module_logits(model, gold)), gold.spans))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
+from edgedistill.evaluate.intervals import least_by_chance
 from edgedistill.pipeline.generation.artefact import (
     LEAST_AGREEMENT,
     Artefact,
@@ -30,7 +31,8 @@ from edgedistill.tasks.generation.sections import spoken
 #: Validation prompts that go through every hop.
 NUM_GOLDEN = 48
 #: Least share of tokens equal to the hop before for types that should change nothing; those that
-#: round may change as many as the search allows …
+#: round may change as many as the search allows. Chance is given its due: these are fewer prompts
+#: than the search asks, and where one answer parts from another, all its tokens behind it count …
 SAME = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
 #: … and raise the perplexity of the right answers by this share.
 MOST_PERPLEXITY = 0.03
@@ -177,8 +179,12 @@ def _hop(station: _Station, first: _Station) -> Hop:
         kl = divergence(before.likeliest, station.likeliest)
     # Another model answers otherwise: only what should change nothing, or little, has a bar.
     wrong = ""
-    if station.bar is not None and agreement is not None and agreement < station.bar:
-        wrong = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
+    least = None if station.bar is None else least_by_chance(station.bar, _lengths(station))
+    if least is not None and agreement is not None and agreement < least:
+        wrong = (
+            f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required, and "
+            f"{least:.2%} on {len(station.answers)} prompts"
+        )
     elif station.bar is not None and more is not None:
         most = MOST_PERPLEXITY * (perplexity - more)
         if more > most:
@@ -199,6 +205,11 @@ def _hop(station: _Station, first: _Station) -> Hop:
         perplexity_change=more if station.own else None,
         divergence=kl if station.own else None,
     )
+
+
+def _lengths(station: _Station) -> list[int]:
+    """Tokens of each answer, one at least."""
+    return [max(1, answer.num_new) for answer in station.answers]
 
 
 def _of_right(station: _Station, right: np.ndarray) -> np.ndarray:
