@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section as Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
+from edgedistill.core.strategy_search import StrategySearch, and_auto, with_search
 from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
 from edgedistill.core.teachers import TeacherSpec as TeacherSpec
 
@@ -161,11 +162,12 @@ class AugmentationSpec(Section):
 class DistillationSpec(Section):
     """How the student learns from its teacher."""
 
-    strategy: Annotated[Strategies, Field(json_schema_extra={"default": "response"})] = (
-        ResponseSettings(),
-    )
+    strategy: Annotated[Strategies, Field(json_schema_extra=and_auto)] = (ResponseSettings(),)
     """What the student learns of the teacher: a strategy's name, or a list of parts whose losses
-    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings."""
+    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings.
+    `auto`: strategies are tried, and the one that validation favours is taken."""
+    search: StrategySearch | None = None
+    """With `strategy: auto`: what it may spend."""
     balance: bool = False
     """Whether each part of the strategy is divided by a running mean of its own size, so that
     weights compare parts whose losses are of different scale."""
@@ -191,6 +193,17 @@ class DistillationSpec(Section):
     """Most epochs over the transfer set; left out: the family's own default."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """Extra texts for the transfer set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_a_search(cls, settings: Any) -> Any:
+        return with_search(settings)
+
+    @model_validator(mode="after")
+    def _leaves_the_balance_to_the_search(self) -> DistillationSpec:
+        if self.search is not None and self.balance:
+            raise ValueError("balance: strategy auto balances what it tries; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _names_assistants(self) -> DistillationSpec:
@@ -255,6 +268,15 @@ class TaskSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random but the split."""
+
+    @model_validator(mode="after")
+    def _searches_one_thing(self) -> TaskSpec:
+        if self.distillation.search is not None and self.student.family == "auto":
+            raise ValueError(
+                "distillation.strategy: auto needs a student.family: strategies are compared on "
+                "one student. Let family auto choose it first, then name it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mixes_something(self) -> TaskSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.answers import Answers, teachers_answers
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.internals import TeacherInternals
-from edgedistill.pipeline.stages.lesson import prepare_lesson
+from edgedistill.pipeline.stages.lesson import closeness, prepare_lesson
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS, Teacher, validation_accuracy
 from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.store import StageResult
@@ -106,30 +105,19 @@ def train_student(
     context, spec = ground.context, ground.context.spec
     if distilled:
         require_suited(spec, candidate, ground.teacher.source)
-    inputs = {
-        "transfer": ground.transfer.stage.fingerprint,
-        "family": candidate.family,
-        "options": candidate.options,
-        "answers": ground.answers.fingerprint if distilled else None,
-        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
-        "seed": spec.seed,
-    }
+    inputs = inputs_of(ground, candidate, distilled=distilled)
     name = f"student-{candidate.name}" if distilled else f"control-{candidate.name}"
 
     def compute(folder: Path) -> None:
-        model, recipe = _build(ground, candidate)
+        model, recipe = build_student(ground, candidate)
         if recipe is None:
             score = validation_accuracy(ground.data.dataset, ground.teacher.encoder)
             accuracy = score(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
+        elif distilled:
+            record = teach(ground, candidate, model, recipe, name, folder)
         else:
-            answers, before = None, list[float]()
-            if distilled:
-                answers, before = _earlier_generations(ground, candidate, name, folder)
-            record = _train(ground, candidate, model, recipe, name, folder, answers)
-            if before:
-                record["generations"] = [*before, record["best_score"]]
-                shutil.rmtree(folder / GENERATIONS)
+            record = _train(ground, candidate, model, recipe, name, folder, None)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -137,16 +125,46 @@ def train_student(
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
 
 
+def inputs_of(ground: Ground, candidate: Candidate, *, distilled: bool) -> dict[str, Any]:
+    """What a trained candidate depends on; how its strategy was found has no part in it."""
+    spec = ground.context.spec
+    settings = spec.distillation.model_dump(mode="json", exclude={"search"})
+    return {
+        "transfer": ground.transfer.stage.fingerprint,
+        "family": candidate.family,
+        "options": candidate.options,
+        "answers": ground.answers.fingerprint if distilled else None,
+        "distillation": settings if distilled else None,
+        "seed": spec.seed,
+    }
+
+
+def teach(
+    ground: Ground, candidate: Candidate, model: Any, recipe: Any, name: str, folder: Path
+) -> dict[str, Any]:
+    """Teach a candidate's fresh module as the task's strategy says; returns the record.
+
+    Args:
+        name, folder: of the stage at work; what a killed attempt left there is gone on with.
+    """
+    answers, before = _earlier_generations(ground, candidate, name, folder)
+    record = _train(ground, candidate, model, recipe, name, folder, answers)
+    if before:
+        record["generations"] = [*before, record["best_score"]]
+        shutil.rmtree(folder / GENERATIONS)
+    return record
+
+
 def load_student(ground: Ground, trained: TrainedStudent) -> Any:
     """The trained student as a module in evaluation mode."""
     from safetensors.torch import load_file
 
-    model, _ = _build(ground, trained.candidate)
+    model, _ = build_student(ground, trained.candidate)
     model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
     return model.eval()
 
 
-def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
+def build_student(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
     """(module, recipe) of a candidate before training."""
     import torch
 
@@ -180,7 +198,7 @@ def _train(
     if answers is not None:
         lesson = prepare_lesson(ground, candidate, answers)
         examples = lesson.examples
-        score = _closeness(ground, lesson.temperature)
+        score = closeness(ground, lesson.temperature)
     else:
         texts = encoder.encode(dataset.texts("train"))
         examples = TrainingSet(texts, dataset.targets("train"), encoder.pad_id)
@@ -256,7 +274,7 @@ def _earlier_generations(
         # Written last: a killed run begins with the generation that it was at.
         if not (place / "training.json").exists():
             place.mkdir(parents=True, exist_ok=True)
-            model, recipe = _build(ground, candidate)
+            model, recipe = build_student(ground, candidate)
             told = f"{name}, generation {number}"
             record = _train(ground, candidate, model, recipe, told, place, answers)
             texts, pad_id = ground.transfer.texts, ground.teacher.encoder.pad_id
@@ -266,29 +284,6 @@ def _earlier_generations(
         answers = np.load(place / "logits.npy", mmap_mode="r")
         scores.append(float(read_json(place / "training.json")["best_score"]))
     return answers, scores
-
-
-def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
-    """A function that scores a model: minus the divergence from what it is to answer, on validation
-    texts.
-
-    The epoch that is kept is chosen by it: on 3,000 texts, accuracy alone is so coarse that it
-    may pick an early epoch by luck, whereas closeness to the teacher uses every probability.
-    """
-    import torch
-
-    from edgedistill.models.inference import model_outputs
-    from edgedistill.train.distill.logit_losses import softened_kl
-
-    encoder = ground.teacher.encoder
-    texts = encoder.encode(ground.data.dataset.texts("validation"))
-    target = torch.from_numpy(ground.answers.validation)
-
-    def score(model: Any) -> float:
-        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
-        return -float(softened_kl(torch.from_numpy(logits), target, temperature))
-
-    return score
 
 
 def _save(model: Any, path: Path) -> None:
