@@ -118,9 +118,7 @@ def test_every_told_setting_is_one_that_a_task_file_takes(
     assert not left_out
     for option in options:
         told = yaml.safe_load("{" + option.told() + "}")
-        task = small_task.write_task(
-            tmp_path, teacher_folder, student=student, distillation=told
-        )
+        task = small_task.write_task(tmp_path, teacher_folder, student=student, distillation=told)
         spec = load_task(task)
         assert isinstance(spec, TaskSpec)
         assert spec.distillation == spec.distillation.model_copy(update=option.changes())

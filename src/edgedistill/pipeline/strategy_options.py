@@ -97,7 +97,7 @@ def single_options(*, curriculum: bool, generations: bool, labels: bool) -> list
     if labels:
         options.append(Option("labels", ResponseSettings(hard_weight=LABELS_SHARE)))
     if curriculum:
-        # In one epoch it shows its easiest part alone, in two there is nothing between that and all.
+        # Shorter ones have nothing between its easiest part and all of them.
         options.append(Option("curriculum", curriculum=CurriculumSpec(), least_epochs=3))
     if generations:
         options.append(Option("2 generations", generations=2))

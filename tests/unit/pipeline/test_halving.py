@@ -54,7 +54,7 @@ def search(
     refine: bool = False,
 ) -> Choice:
     return Halving(
-        options, bench, refine=refined if refine else lambda best: [], rungs=rungs,
+        options, bench, refine=refined if refine else lambda _: [], rungs=rungs,
         num_rows=bench.num_rows, num_texts=100, limit_s=limit_s, seed=seed,
     ).choose()  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_one_row_is_no_evidence() -> None:
         return Outcome(better if option.name == "relation" else rows, 1.0)
 
     choice = Halving(
-        OPTIONS[:4], run, refine=lambda best: [], rungs=[1], num_rows=60, num_texts=1,
+        OPTIONS[:4], run, refine=lambda _: [], rungs=[1], num_rows=60, num_texts=1,
         limit_s=99.0, seed=0,
     ).choose()  # fmt: skip
     assert choice.option is OPTIONS[0]
@@ -134,7 +134,7 @@ def test_luck_is_no_evidence(seed: int) -> None:
         return Outcome(plain if option is RESPONSE else lucky, 1.0)
 
     choice = Halving(
-        [RESPONSE, Option("lucky")], run, refine=lambda best: [], rungs=[1, 2], num_rows=100,
+        [RESPONSE, Option("lucky")], run, refine=lambda _: [], rungs=[1, 2], num_rows=100,
         num_texts=1, limit_s=99.0, seed=seed,
     ).choose()  # fmt: skip
     assert choice.option is RESPONSE
