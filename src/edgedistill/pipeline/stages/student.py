@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Ground:
     """What every student of a run grows on; `internals` where the strategy looks inside,
-    `instead` where students are to answer otherwise than the teacher alone does."""
+    `instead` where students are to answer otherwise than the teacher alone does. `made`: what is
+    made once for this ground and those that differ from it in the strategy alone."""
 
     context: Context
     data: PreparedData
@@ -57,15 +58,21 @@ class Ground:
     transfer: TransferSet
     internals: TeacherInternals | None = None
     instead: Answers | None = None
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def answers(self) -> Answers:
         """What students are to answer."""
         return self.instead or teachers_answers(self.transfer)
 
-    @cached_property
+    @property
     def material(self) -> Any:
         """What students are built from; students copy what they take of it."""
+        if "material" not in self.made:
+            self.made["material"] = self._material()
+        return self.made["material"]
+
+    def _material(self) -> Any:
         from edgedistill.models.students.family import Material
         from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
 
