@@ -195,8 +195,10 @@ def _type(value: Schema) -> str:
         return "mapping"
     if "anyOf" in value:
         single = [part for part in value["anyOf"] if part.get("type") != "array"]
-        if {"anyOf": single} in [part.get("items") for part in value["anyOf"]]:
-            return f"{_type({'anyOf': single})}, or a list of these"
+        alone = [_type(part) for part in single if "const" in part]
+        listed = {"anyOf": [part for part in single if "const" not in part]}
+        if listed in [part.get("items") for part in value["anyOf"]]:
+            return " or ".join([*alone, f"{_type(listed)}, or a list of these"])
         kinds = [_type(part) for part in value["anyOf"] if part.get("type") != "null"]
         # Where leaving the key out means something else, null must be written to say "none".
         is_said = len(kinds) < len(value["anyOf"]) and value.get("default") is not None

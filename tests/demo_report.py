@@ -47,6 +47,7 @@ from edgedistill.evaluate.report.content import (
     reliability_bins,
 )
 from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
+from edgedistill.evaluate.report.strategies_tried import StrategiesTried, StrategyTrial
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
 from edgedistill.evaluate.verdict import (
     Count,
@@ -368,6 +369,59 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
             withheld=0.03,
             precision=0.96,
             precision_kept=0.98,
+        ),
+        strategies=StrategiesTried(
+            "response",
+            "strategy: response",
+            "After 1 epoch, labels ranked first and is no better: plain response is kept.",
+            (
+                StrategyTrial(
+                    "response",
+                    "strategy: response",
+                    1,
+                    1,
+                    900,
+                    0.91,
+                    0.01,
+                    None,
+                    None,
+                    4.0,
+                    True,
+                    "chosen",
+                ),
+                StrategyTrial(
+                    "labels",
+                    "strategy: {name: response, hard_weight: 0.3}",
+                    1,
+                    1,
+                    900,
+                    0.92,
+                    0.01,
+                    0.01,
+                    0.006,
+                    4.2,
+                    False,
+                    "not ahead by more than a standard error",
+                ),
+                StrategyTrial(
+                    "average",
+                    "strategy: [response, average]",
+                    1,
+                    1,
+                    900,
+                    None,
+                    None,
+                    None,
+                    None,
+                    0.0,
+                    False,
+                    "training failed: the loss is not a number",
+                ),
+            ),
+            (("feature", "a static student has no hidden states to compare"),),
+            num_ranking=300,
+            num_deciding=300,
+            limit_s=1440.0,
         ),
         quality=Quality(
             NUM_ROWS,

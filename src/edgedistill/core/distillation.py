@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
+from edgedistill.core.strategy_search import StrategySearch, and_auto, with_search
 
 
 class TeachingSpec(Section):
     """How a student learns from its teacher."""
 
-    strategy: Annotated[Strategies, Field(json_schema_extra={"default": "response"})] = (
-        ResponseSettings(),
-    )
+    strategy: Annotated[Strategies, Field(json_schema_extra=and_auto)] = (ResponseSettings(),)
     """What the student learns of the teacher: a strategy's name, or a list of parts whose losses
-    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings."""
+    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings.
+    `auto`: strategies are tried, and the one that validation favours is taken."""
+    search: StrategySearch | None = None
+    """With `strategy: auto`: what it may spend."""
     balance: bool = False
     """Whether each part of the strategy is divided by a running mean of its own size, so that
     weights compare parts whose losses are of different scale."""
@@ -40,3 +42,14 @@ class TeachingSpec(Section):
     """Most texts of the transfer set that the student learns from; left out: all."""
     num_epochs: Annotated[int, Field(ge=1)] | None = None
     """Most epochs over the transfer set; left out: the family's own default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_a_search(cls, settings: Any) -> Any:
+        return with_search(settings)
+
+    @model_validator(mode="after")
+    def _leaves_the_balance_to_the_search(self) -> Self:
+        if self.search is not None and self.balance:
+            raise ValueError("balance: strategy auto balances what it tries; leave it out")
+        return self

@@ -232,6 +232,15 @@ class TaskSpec(Section):
     """Seed of everything random but the split."""
 
     @model_validator(mode="after")
+    def _searches_one_thing(self) -> TaskSpec:
+        if self.distillation.search is not None and self.student.family == "auto":
+            raise ValueError(
+                "distillation.strategy: auto needs a student.family: strategies are compared on "
+                "one student. Let family auto choose it first, then name it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _mixes_something(self) -> TaskSpec:
         require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
         return self

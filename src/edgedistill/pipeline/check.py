@@ -26,14 +26,9 @@ from edgedistill.pipeline.generation.forecast import (
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.questions import questions_of
+from edgedistill.pipeline.rungs import planned_trainings, require_rows, rungs_of
 from edgedistill.pipeline.stages.further import find_further
-from edgedistill.pipeline.strategy import (
-    StrategySpec,
-    is_default,
-    layers_asked,
-    require_fitting,
-    teacher_shape,
-)
+from edgedistill.pipeline.strategy import StrategySpec, is_default, require_fitting, teacher_shape
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -69,6 +64,9 @@ def check_task(path: Path) -> CheckResult:
     report = inspect(dataset, spec, count_tokens=encoder.count)
     lengths = encoder.encode(dataset.texts("train")).lengths
     inside = None if is_default(spec) else expected_internals(spec, source, lengths)
+    if spec.distillation.search is not None:
+        require_rows(len(dataset.validation))
+    trainings = expected_trainings(spec, source, len(dataset.train))
     expected = forecast(
         spec,
         source / "config.json",
@@ -76,9 +74,41 @@ def check_task(path: Path) -> CheckResult:
         float(lengths.mean()),
         inside,
         [(settings, folder / "config.json") for settings, folder in further],
+        trainings,
     )
     warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
+    warnings = [*warnings, *search_warnings(spec, expected, trainings)]
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
+
+
+def expected_trainings(spec: TaskSpec, source: Path, num_rows: int) -> float:
+    """What `strategy: auto` would try, in whole trainings of the student; 0 without it.
+
+    Raises:
+        MissingSignal: the student can follow no strategy.
+    """
+    from edgedistill.pipeline.search import candidates_of
+    from edgedistill.pipeline.stages.trials import options_of, planned_epochs
+
+    if spec.distillation.search is None:
+        return 0.0
+    (candidate,) = candidates_of(spec)
+    options, _ = options_of(spec, candidate, source)
+    num_epochs = planned_epochs(spec, candidate, num_taught(spec, num_rows))
+    return planned_trainings(len(options), rungs_of(num_epochs))
+
+
+def search_warnings(spec: TaskSpec, expected: Forecast, trainings: float) -> list[str]:
+    """Whether `strategy: auto` will have to leave something out."""
+    search = spec.distillation.search
+    whole_s = trainings * expected.seconds["students"]
+    limit_s = search.seconds(spec.budget.wall_time_minutes) if search else whole_s
+    if whole_s <= limit_s:
+        return []
+    return [
+        f"trying every strategy would take about {whole_s / 60:.0f} minutes, "
+        f"distillation.search has {limit_s / 60:.0f}: it tries what fits, and says what did not"
+    ]
 
 
 def expected_internals(
@@ -95,10 +125,11 @@ def expected_internals(
     from edgedistill.models.internals_cache import internals_bytes
     from edgedistill.pipeline.search import assistants_of, candidates_of
     from edgedistill.pipeline.stages.internals import reason_against
+    from edgedistill.pipeline.stages.trials import layers_tried
 
     candidates, assistants = candidates_of(spec), assistants_of(spec)
     require_fitting(spec, candidates, assistants, source)
-    layers = layers_asked(spec, [*candidates, *assistants], source)
+    layers = layers_tried(spec, candidates, assistants, source)
     if not layers:
         return None
     size_bytes = internals_bytes(layers, teacher_shape(source), lengths)

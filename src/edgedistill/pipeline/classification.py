@@ -10,6 +10,7 @@ import numpy as np
 
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.rungs import require_rows
 from edgedistill.pipeline.search import assistants_of, candidates_of, search
 from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.any_ground import Candidate
@@ -22,8 +23,9 @@ from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
+from edgedistill.pipeline.stages.trials import choose_strategy, layers_tried
 from edgedistill.pipeline.stages.verification import verify_choice
-from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
+from edgedistill.pipeline.strategy import is_default, require_fitting
 from edgedistill.pipeline.verified import Verified
 
 
@@ -34,15 +36,19 @@ def carry_out(context: Context) -> Verified:
         SpecError, MissingSignal: as `prepare_ground`.
     """
     candidates, ground = candidates_of(context.spec), prepare_ground(context)
-    data, transfer = ground.data, ground.transfer
+    data, transfer, chosen = ground.data, ground.transfer, None
+    if context.spec.distillation.search is not None:
+        chosen = choose_strategy(ground, candidates[0])
+        ground = chosen.ground
 
     def make(candidate: Candidate) -> Artefact:
-        return make_artefact(ground, train_student(ground, candidate))
+        made = chosen and chosen.student
+        return make_artefact(ground, made or train_student(ground, candidate))
 
     logits, _ = transfer.outputs("validation")
     teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
     tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
-    return verify_choice(ground, tried)
+    return verify_choice(ground, tried, chosen.tried if chosen else None)
 
 
 def prepare_ground(context: Context) -> Ground:
@@ -58,6 +64,8 @@ def prepare_ground(context: Context) -> Ground:
         source = resolve_teacher(spec.teacher.source, root=context.root)
         require_fitting(spec, candidates, assistants, source)
     data = prepare_data(context)
+    if spec.distillation.search is not None:
+        require_rows(len(data.dataset.validation))
     find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
@@ -67,7 +75,7 @@ def prepare_ground(context: Context) -> Ground:
         mixture = prepare_mixture(ground, *hear_all(context, data, transfer), targets)
         ground = replace(ground, instead=mixture)
 
-    layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
+    layers = layers_tried(spec, candidates, assistants, teacher.source)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     return with_assistants(ground, assistants)
 

@@ -73,6 +73,7 @@ def report_content(
         ledger=ledger.hops,
         candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
+        strategies=made.strategies,
         passes=_passes(made.artefact),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),

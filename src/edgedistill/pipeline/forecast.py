@@ -117,6 +117,7 @@ def forecast(
     tokens_a_text: float,
     inside: ExpectedInternals | None = None,
     further: Sequence[tuple[TeacherSpec, Path]] = (),
+    trainings: float = 0.0,
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -126,6 +127,7 @@ def forecast(
         tokens_a_text: mean tokens of a training text.
         inside: what is to be kept of the teacher's inside; None where nothing is asked for.
         further: settings and config.json of each further teacher that is there.
+        trainings: of the student, that trying strategies would take if nothing limited it.
     """
     network = _Network.of(config)
     rate = matrix_rate() * EFFICIENCY / tokens_a_text
@@ -138,6 +140,9 @@ def forecast(
         "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
     }
+    if isinstance(spec, TaskSpec) and spec.distillation.search is not None:
+        limit_s = spec.distillation.search.seconds(spec.budget.wall_time_minutes)
+        seconds["trying strategies"] = min(limit_s, trainings * seconds["students"])
     kept_bytes = 0
     if inside:
         times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS

@@ -45,7 +45,8 @@ def is_plain(spec: StrategySpec) -> bool:
 def is_default(spec: StrategySpec) -> bool:
     """Whether a student learns its teacher's answers, and learns once: what every family may."""
     settings = spec.distillation
-    return is_plain(spec) and settings.generations == 1 and not settings.assistants
+    once = settings.generations == 1 and not settings.assistants and settings.search is None
+    return is_plain(spec) and once
 
 
 def teacher_shape(source: Path) -> NetworkShape:

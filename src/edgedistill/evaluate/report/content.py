@@ -20,6 +20,7 @@ from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
 from edgedistill.evaluate.report.field_quality import FieldsSummary
+from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ class ReportContent:
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    strategies: StrategiesTried | None = None
     passes: tuple[PassOutcome, ...] = ()
     boundary: Boundary | None = None
     calibration: CalibrationSummary | None = None

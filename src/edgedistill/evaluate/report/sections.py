@@ -20,6 +20,7 @@ from edgedistill.evaluate.report.outcome import (
 )
 from edgedistill.evaluate.report.provenance import data_section, making_section, non_goals_section
 from edgedistill.evaluate.report.search import search_section
+from edgedistill.evaluate.report.strategies import strategies_section
 
 
 def build_sections(content: ReportContent) -> tuple[Section, ...]:
@@ -32,6 +33,7 @@ def build_sections(content: ReportContent) -> tuple[Section, ...]:
         # Named among what a report lacks it would puzzle readers of other kinds of task.
         **({"fields": fields_section(c.fields)} if c.fields else {}),
         "fidelity ledger": fidelity_section(c) if c.ledger else None,
+        **({"strategies": strategies_section(c.strategies)} if c.strategies else {}),
         "candidates and passes": search_section(c) if c.candidates or c.passes else None,
         "boundary": boundary_section(c.boundary) if c.boundary else None,
         "calibration": calibration_section(c.calibration) if c.calibration else None,

@@ -109,6 +109,16 @@ class Ground(AnyGround):
         validation = self.teacher.encoder.encode(self.data.rows.validation)
         return likelihood(validation, self.encoder.pad_id)
 
+    def validation_scores(self, model: Any) -> np.ndarray:
+        """Exact span F1 of each text; 1 where there is nothing to find and nothing is found."""
+        from edgedistill.evaluate.span_metrics import exact_counts
+        from edgedistill.pipeline.extraction.outputs import GoldTexts, module_logits
+
+        gold = GoldTexts(self.data.rows.validation, self.teacher)
+        counts = exact_counts(gold.found(module_logits(model, gold)), gold.spans)
+        asked = counts.num_predicted + counts.num_expected
+        return np.where(asked > 0, 2 * counts.num_right / np.maximum(1, asked), 1.0)
+
     def logits(self, model: Any, texts: Encoded) -> np.ndarray:
         """What a model answers to every token, float32 [num_tokens, tags]."""
         from edgedistill.models.inference import token_outputs

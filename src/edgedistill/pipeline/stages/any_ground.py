@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,7 +48,8 @@ class Answers:
 @dataclass(frozen=True)
 class AnyGround(ABC):
     """What every student of a run grows on; `internals` where the strategy looks inside,
-    `instead` where students are to answer otherwise than the teacher alone does.
+    `instead` where students are to answer otherwise than the teacher alone does; `made`: what is
+    made once for this ground and those that differ from it in the strategy alone.
 
     Rows are what a model answers for: texts, or tokens.
     """
@@ -62,6 +63,7 @@ class AnyGround(ABC):
     transfer: Any
     internals: TeacherInternals | None = None
     instead: Answers | None = None
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def settings(self) -> TeachingSpec:
@@ -85,9 +87,14 @@ class AnyGround(ABC):
         """What students are to answer."""
         return self.instead or self.teachers_answers()
 
-    @cached_property
+    @property
     def material(self) -> Any:
         """What students are built from; students copy what they take of it."""
+        if "material" not in self.made:
+            self.made["material"] = self._material()
+        return self.made["material"]
+
+    def _material(self) -> Any:
         from edgedistill.models.students.family import Material
         from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
 
@@ -179,6 +186,10 @@ class AnyGround(ABC):
     @abstractmethod
     def undistilled_score(self) -> Callable[[Any], float]:
         """A function that scores a model which learns of the labels alone."""
+
+    @abstractmethod
+    def validation_scores(self, model: Any) -> np.ndarray:
+        """How right a model is on each validation text, float64 in [0, 1]."""
 
     @abstractmethod
     def logits(self, model: Any, texts: Encoded) -> np.ndarray:

@@ -15,7 +15,7 @@ from edgedistill.pipeline.stages.any_ground import Answers, AnyGround
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.teacher import Teacher, validation_accuracy
 from edgedistill.pipeline.stages.transfer import TransferSet
-from edgedistill.tasks.classification import TextEncoder
+from edgedistill.tasks.classification import TextEncoder, predicted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,6 +96,12 @@ class Ground(AnyGround):
         """Accuracy on the validation split."""
         score: Callable[[Any], float] = validation_accuracy(self.data.dataset, self.encoder)
         return score
+
+    def validation_scores(self, model: Any) -> np.ndarray:
+        """1 for each text with the right label, else 0."""
+        dataset = self.data.dataset
+        answers = predicted(self.logits(model, self.validation[0]))
+        return np.asarray(answers == dataset.targets("validation"), np.float64)
 
     def logits(self, model: Any, texts: Encoded) -> np.ndarray:
         """What a model answers to every text, float32 [n, classes]."""

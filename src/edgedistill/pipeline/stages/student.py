@@ -55,29 +55,18 @@ def train_student(
     context, spec = ground.context, ground.context.spec
     if distilled:
         require_suited(spec, candidate, ground.teacher.source)
-    inputs = {
-        "transfer": ground.stage.fingerprint,
-        "family": candidate.family,
-        "options": candidate.options,
-        "answers": ground.answers.fingerprint if distilled else None,
-        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
-        "seed": spec.seed,
-    }
+    inputs = inputs_of(ground, candidate, distilled=distilled)
     name = f"student-{candidate.name}" if distilled else f"control-{candidate.name}"
 
     def compute(folder: Path) -> None:
-        model, recipe = _build(ground, candidate)
+        model, recipe = build_student(ground, candidate)
         if recipe is None:
             accuracy = ground.undistilled_score()(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
+        elif distilled:
+            record = teach(ground, candidate, model, recipe, name, folder)
         else:
-            answers, before = None, list[float]()
-            if distilled:
-                answers, before = _earlier_generations(ground, candidate, name, folder)
-            record = _train(ground, candidate, model, recipe, name, folder, answers)
-            if before:
-                record["generations"] = [*before, record["best_score"]]
-                shutil.rmtree(folder / GENERATIONS)
+            record = _train(ground, candidate, model, recipe, name, folder, None)
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
@@ -85,16 +74,46 @@ def train_student(
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
 
 
+def inputs_of(ground: AnyGround, candidate: Candidate, *, distilled: bool) -> dict[str, Any]:
+    """What a trained candidate depends on; how its strategy was found has no part in it."""
+    spec = ground.context.spec
+    settings = spec.distillation.model_dump(mode="json", exclude={"search"})
+    return {
+        "transfer": ground.stage.fingerprint,
+        "family": candidate.family,
+        "options": candidate.options,
+        "answers": ground.answers.fingerprint if distilled else None,
+        "distillation": settings if distilled else None,
+        "seed": spec.seed,
+    }
+
+
+def teach(
+    ground: AnyGround, candidate: Candidate, model: Any, recipe: Any, name: str, folder: Path
+) -> dict[str, Any]:
+    """Teach a candidate's fresh module as the task's strategy says; returns the record.
+
+    Args:
+        name, folder: of the stage at work; what a killed attempt left there is gone on with.
+    """
+    answers, before = _earlier_generations(ground, candidate, name, folder)
+    record = _train(ground, candidate, model, recipe, name, folder, answers)
+    if before:
+        record["generations"] = [*before, record["best_score"]]
+        shutil.rmtree(folder / GENERATIONS)
+    return record
+
+
 def load_student(ground: AnyGround, trained: TrainedStudent) -> Any:
     """The trained student as a module in evaluation mode."""
     from safetensors.torch import load_file
 
-    model, _ = _build(ground, trained.candidate)
+    model, _ = build_student(ground, trained.candidate)
     model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
     return model.eval()
 
 
-def _build(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
+def build_student(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
     """(module, recipe) of a candidate before training."""
     import torch
 
@@ -196,7 +215,7 @@ def _earlier_generations(
         # Written last: a killed run begins with the generation that it was at.
         if not (place / "training.json").exists():
             place.mkdir(parents=True, exist_ok=True)
-            model, recipe = _build(ground, candidate)
+            model, recipe = build_student(ground, candidate)
             told = f"{name}, generation {number}"
             record = _train(ground, candidate, model, recipe, told, place, answers)
             logits = ground.logits(model, ground.texts)

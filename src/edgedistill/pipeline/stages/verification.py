@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.guard_fit import FittedGuard
+from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.evidence import Control, calibrated_guard, control_answers
 from edgedistill.pipeline.fidelity import keep_ledger
@@ -45,10 +46,13 @@ class Made:
     undistilled: TrainedStudent | None
     linear: TrainedStudent
     teacher_file: Path
+    strategies: StrategiesTried | None = None
 
 
-def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
-    """Judge the chosen candidate on the file that ships."""
+def verify_choice(
+    ground: Ground, tried: Sequence[Tried], strategies: StrategiesTried | None = None
+) -> Verified:
+    """Judge the chosen candidate on the file that ships; `strategies`: those that were tried."""
     artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
     candidate = artefact.student.candidate
     # As a control it depends on nothing of the distillation: one result serves every bundle.
@@ -56,13 +60,15 @@ def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
     undistilled = None
     if candidate.family != CONTROL.family:
         undistilled = train_student(ground, candidate, distilled=False)
-    made = Made(ground, tried, artefact, undistilled, linear, export_teacher(ground))
+    teacher_file = export_teacher(ground)
+    made = Made(ground, tried, artefact, undistilled, linear, teacher_file, strategies)
     inputs = {
         "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
         "tried": [
             [t.candidate.name, t.artefact.stage.fingerprint if t.artefact else t.reason, t.chosen]
             for t in tried
         ],
+        "strategies": asdict(strategies) if strategies else None,
         "controls": [c.stage.fingerprint if c else None for c in (undistilled, linear)],
     }
     stage = ground.context.store.stage(
