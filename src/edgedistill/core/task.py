@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.augmentation import AugmentationSpec as AugmentationSpec
+from edgedistill.core.augmentation import TextAugmentation
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section as Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
@@ -151,13 +153,6 @@ class StudentSpec(Section):
         return self
 
 
-class AugmentationSpec(Section):
-    """Texts made from the training texts; the teacher labels them."""
-
-    num_texts: Annotated[int, Field(ge=0)] = 20_000
-    """How many texts to make."""
-
-
 class DistillationSpec(Section):
     """How the student learns from its teacher."""
 
@@ -189,8 +184,17 @@ class DistillationSpec(Section):
     """Most texts of the transfer set that the student learns from; left out: all."""
     num_epochs: Annotated[int, Field(ge=1)] | None = None
     """Most epochs over the transfer set; left out: the family's own default."""
-    augmentation: AugmentationSpec = AugmentationSpec()
+    augmentation: TextAugmentation = TextAugmentation()
     """Extra texts for the transfer set."""
+
+    @model_validator(mode="after")
+    def _has_late_stages(self) -> DistillationSpec:
+        if self.curriculum and self.curriculum.by == "stage" and not self.augmentation.has_stages:
+            raise ValueError(
+                "curriculum: by stage needs texts that come last: ask for "
+                "augmentation.edge_cases or augmentation.adversarial"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_assistants(self) -> DistillationSpec:
@@ -255,6 +259,18 @@ class TaskSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random but the split."""
+
+    @model_validator(mode="after")
+    def _makes_texts_of_something(self) -> TaskSpec:
+        try:
+            self.distillation.augmentation.refuse_what_lacks(
+                edge_cases=self.boundary.edge_cases,
+                out_of_bounds=self.boundary.out_of_bounds.train,
+                max_characters=self.input.max_characters,
+            )
+        except ValueError as error:
+            raise ValueError(f"distillation.augmentation.{error}") from error
+        return self
 
     @model_validator(mode="after")
     def _mixes_something(self) -> TaskSpec:

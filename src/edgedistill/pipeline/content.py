@@ -39,6 +39,7 @@ from edgedistill.pipeline.report_basis import (
 )
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.made_texts import notes_on
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import runner_of
@@ -265,6 +266,7 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
     rows = [(name.replace("_", " "), len(getattr(dataset, name))) for name in names]
     rows += [(f"out of bounds, {name}", len(e)) for name, e in dataset.out_of_bounds.items()]
     rows.append(("transfer set", len(made.ground.transfer.texts)))
+    rows += [(f"made: {kind}", num) for kind, num in made.ground.transfer.made.items()]
     return tuple((name, num) for name, num in rows if num)
 
 
@@ -274,7 +276,8 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    notes = [*made.ground.answers.notes]
+    settings = made.ground.context.spec.distillation.augmentation
+    notes = [*notes_on(settings, made.ground.transfer.made), *made.ground.answers.notes]
     if made.ground.internals:
         notes.append(made.ground.internals.note)
     if scores := student.training.get("generations"):

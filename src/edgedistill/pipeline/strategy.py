@@ -36,6 +36,7 @@ def is_plain(spec: TaskSpec) -> bool:
         and sums_up_to_itself
         and not spec.distillation.balance
         and spec.distillation.curriculum is None
+        and spec.distillation.mixture.weighting != "agreement"
     )
 
 

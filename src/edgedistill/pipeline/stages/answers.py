@@ -10,12 +10,33 @@ import numpy as np
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, write_json
+from edgedistill.core.mixture import MixtureSpec
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.further import Heard, hear_all
+from edgedistill.pipeline.stages.further import Groups, Heard, hear_all
 from edgedistill.pipeline.stages.transfer import TransferSet
 
 ROOMS = ("train/distill/mixture", "pipeline/stages/answers")
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What each teacher says of the task's labels, the first teacher first; for rows of the
+    transfer set, log-probabilities [rows, teachers, labels].
+
+    `others`: logits of each further teacher with its groups. `weights`: of all teachers.
+    """
+
+    first: np.ndarray
+    others: Sequence[tuple[np.ndarray, Groups]]
+    weights: tuple[float, ...]
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        from edgedistill.train.distill.mixture import completed
+
+        others = [(logits[rows], groups) for logits, groups in self.others]
+        told = _told(self.first[rows], others)
+        return np.stack([completed(each, told[0]) for each in told], axis=1)
 
 
 @dataclass(frozen=True)
@@ -23,13 +44,15 @@ class Answers:
     """What students are to answer.
 
     `logits`: [n, classes] to the texts of the transfer set; `validation`: float32, to the
-    validation texts, on which closeness is measured. `notes`: for the report.
+    validation texts, on which closeness is measured. `notes`: for the report. `apart`: of what each
+    step is to mix the answers anew; None where `logits` are all there is to learn.
     """
 
     fingerprint: str
     logits: np.ndarray
     validation: np.ndarray
     notes: tuple[str, ...] = ()
+    apart: Apart | None = None
 
 
 def teachers_answers(transfer: TransferSet) -> Answers:
@@ -67,8 +90,15 @@ def prepare_mixture(context: Context, data: PreparedData, transfer: TransferSet)
         stage.fingerprint,
         np.load(stage.folder / "logits.npy", mmap_mode="r"),
         np.load(stage.folder / "validation.npy"),
-        (*failures, _note(settings.weighting, heard, told)),
+        (*failures, _note(settings, heard, told)),
+        _apart(settings, transfer, heard) if settings.weighting == "agreement" else None,
     )
+
+
+def _apart(settings: MixtureSpec, transfer: TransferSet, heard: Sequence[Heard]) -> Apart:
+    others = [(each.logits, each.groups) for each in heard]
+    weights = (settings.first_weight, *(each.weight for each in heard))
+    return Apart(transfer.logits, others, weights)
 
 
 def _mix(
@@ -120,7 +150,7 @@ def _told(
     return [mixture.told_of_labels(logits, groups) for logits, groups in [(first, alone), *others]]
 
 
-def _note(weighting: str, heard: Sequence[Heard], told: dict[str, list[float]]) -> str:
+def _note(settings: MixtureSpec, heard: Sequence[Heard], told: dict[str, list[float]]) -> str:
     """Who said what, for the report."""
     *accuracies, together = told["accuracies"]
     names = ["teacher", *(each.source for each in heard)]
@@ -128,7 +158,12 @@ def _note(weighting: str, heard: Sequence[Heard], told: dict[str, list[float]]) 
         f"{name} {share:.0%} (validation accuracy {accuracy:.1%})"
         for name, share, accuracy in zip(names, told["shares"], accuracies, strict=True)
     )
+    weights = f"{settings.weighting} weights, mean shares"
+    if settings.weighting == "agreement":
+        weights = (
+            f"weights by agreement with the {settings.agree_with} in each step, shares before it"
+        )
     return (
-        f"The student learns a mixture of the answers of {len(names)} teachers, {weighting} "
-        f"weights, mean shares: {each_told}; the mixture's validation accuracy is {together:.1%}."
+        f"The student learns a mixture of the answers of {len(names)} teachers, {weights}: "
+        f"{each_told}; the mixture's validation accuracy is {together:.1%}."
     )

@@ -60,4 +60,4 @@ def _answers(ground: Ground, trained: TrainedStudent) -> Answers:
         trained.candidate.name, {"student": trained.stage.fingerprint}, compute, rooms=ROOMS
     )
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
-    return replace(ground.answers, fingerprint=stage.fingerprint, logits=logits)
+    return replace(ground.answers, fingerprint=stage.fingerprint, logits=logits, apart=None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.protocols import Batch, Signal
+from edgedistill.pipeline.stages.made_texts import late_stages
 from edgedistill.pipeline.strategy import is_plain, strategy_parts
 
 if TYPE_CHECKING:
@@ -60,22 +61,32 @@ class Lesson:
             learner: what `begin` gave, which keeps the pace from now on.
         """
         from edgedistill.models.inference import model_outputs
-        from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, unsureness
+        from edgedistill.train.distill.curriculum import (
+            Curriculum,
+            Pace,
+            distance,
+            staged,
+            unsureness,
+        )
 
         settings = self.ground.context.spec.distillation.curriculum
         if settings is None:
             return None
         answers, texts = self.examples.signals[Signal.LOGITS], self.examples.texts
+        ends = None
         if settings.by == "confidence":
             difficulty = unsureness(answers)
+        elif settings.by == "stage":
+            late = late_stages(self.ground.transfer.num_real, self.ground.transfer.made)
+            difficulty, ends = staged(unsureness(answers), late[: len(texts)])
         elif settings.by == "length":
             difficulty = texts.lengths
         else:
             logits, _ = model_outputs(student, texts, pad_id=self.examples.pad_id)
             difficulty = distance(logits, answers, self.temperature)
-        pace = Pace(settings, num_epochs)
+        pace = Pace(settings, num_epochs, ends and len(ends))
         learner.add_module("pace", pace)
-        return Curriculum(self.examples, difficulty, pace)
+        return Curriculum(self.examples, difficulty, pace, ends)
 
     def _live(self) -> Callable[[Batch], Mapping[Signal, Tensor]]:
         """Reads a batch with the teacher."""
@@ -126,6 +137,31 @@ def prepare_lesson(ground: Ground, candidate: Candidate, logits: np.ndarray) -> 
     if ground.internals and ground.internals.signals:
         signals |= ground.internals.signals
     response = next(each.part for each in parts if isinstance(each.part, Response))
+    # Whoever learns from another student has one teacher alone.
+    if ground.answers.apart and logits is ground.answers.logits:
+        signals[Signal.TEACHERS] = ground.answers.apart
+        parts = _agreeing(ground, parts)
     texts = transfer.texts.part(0, num_texts)
     examples = TrainingSet(texts, labels, ground.teacher.encoder.pad_id, signals)
     return Lesson(ground, parts, examples, response.config.temperature)
+
+
+def _agreeing(ground: Ground, parts: list[Weighted]) -> list[Weighted]:
+    """The parts, of which those on answers mix what the teachers say anew in each step."""
+    from edgedistill.train.distill.agreement import Agreement
+    from edgedistill.train.distill.response import Response
+
+    apart, settings = ground.answers.apart, ground.context.spec.distillation.mixture
+    assert apart is not None
+    found = []
+    for each in parts:
+        part = each.part
+        if isinstance(part, Response):
+            part = Agreement(
+                part,
+                apart.weights,
+                temperature=part.config.temperature,
+                by_labels=settings.agree_with == "labels",
+            )
+        found.append(replace(each, part=part))
+    return found
