@@ -42,7 +42,7 @@ def test_agreement_runs_to_a_bundle(tmp_path: Path, teacher_folder: Path) -> Non
     assert "answers of 3 teachers, weights by agreement with the labels in each step" in mixture
     (student,) = [each.folder for each in result.stages if each.name == "student-static"]
     record = read_json(student / "training.json")
-    assert len(record["generations"]) == 1
+    assert len(record["generations"]) == 2
     assert np.isfinite([entry["response/soft"] for entry in record["history"]]).all()
 
 

@@ -73,7 +73,7 @@ class Lesson:
         if settings is None:
             return None
         answers, texts = self.examples.signals[Signal.LOGITS], self.examples.texts
-        ends = None
+        ends: list[int] | None = None
         if settings.by == "confidence":
             difficulty = unsureness(answers)
         elif settings.by == "stage":
@@ -84,7 +84,7 @@ class Lesson:
         else:
             logits, _ = model_outputs(student, texts, pad_id=self.examples.pad_id)
             difficulty = distance(logits, answers, self.temperature)
-        pace = Pace(settings, num_epochs, ends and len(ends))
+        pace = Pace(settings, num_epochs, len(ends) if ends else None)
         learner.add_module("pace", pace)
         return Curriculum(self.examples, difficulty, pace, ends)
 
