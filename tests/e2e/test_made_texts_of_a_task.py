@@ -151,7 +151,10 @@ def test_check_foresees_all_kinds(tmp_path: Path, teacher_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("distillation", "message"),
     [
-        ({"augmentation": {"edge_cases": {"of": ["edge_cases"]}}}, "boundary.edge_cases"),
+        (
+            {"augmentation": {"edge_cases": {"of": ["edge_cases"]}}},
+            r"yaml:\d+: distillation.augmentation.edge_cases.of.0: .* file boundary.edge_cases",
+        ),
         (
             {"augmentation": {"edge_cases": {"of": ["near", "out_of_bounds"]}}},
             "boundary.out_of_bounds.train",

@@ -82,8 +82,9 @@ def test_edge_cases_of_the_file_are_varied_but_for_scored_ones(teacher_folder: P
 
 def test_synonyms_are_whole_words_of_the_task(teacher_folder: Path) -> None:
     made = maker(
-        teacher_folder, {"num_texts": 0, "adversarial": {"edits": ["synonyms"], "num_texts": 9}}
-    )
+        teacher_folder, {"num_texts": 0, "adversarial": {"edits": ["synonyms"], "num_texts": 9}},
+        unlabelled=examples("Cancel my ORDER", "unknownword"),
+    )  # fmt: skip
     table = torch.zeros(made.encoder.num_tokens, 3)
     near = {"cancel": [1.0, 0, 0], "stop": [1.0, 0.1, 0], "order": [0, 1.0, 0]}
     for word, row in near.items():

@@ -104,16 +104,18 @@ class TextMaker:
         return _pairs_of(texts, real) if texts else None
 
     def _synonyms(self, table: Tensor) -> Mapping[str, Sequence[str]]:
-        """The nearest words for each word of the texts that is one token."""
+        """The nearest words for each word of the texts that is one token, in small letters where
+        these are the same token."""
         from edgedistill.models.word_neighbours import nearest_words
 
-        special, tokens = set(self.encoder.special_ids), dict[str, int]()
-        words = {word for row in self.rows for word in WORD.findall(self.real[row])}
-        for word in sorted(word for word in words if len(word) >= LEAST_LETTERS):
+        special, words = set(self.encoder.special_ids), dict[int, str]()
+        found = {word for row in self.rows for word in WORD.findall(self.real[row])}
+        for word in sorted(found, key=lambda word: (word != word.lower(), word)):
             # As it stands within a text, behind a space.
             ids = [i for i in self.encoder.ids(f" {word}") if i not in special]
-            if len(ids) == 1:
-                tokens[word] = ids[0]
+            if len(ids) == 1 and len(word) >= LEAST_LETTERS:
+                words.setdefault(ids[0], word)
+        tokens = {word: token for token, word in words.items()}
         return nearest_words(table, tokens, num=NUM_SYNONYMS)
 
 

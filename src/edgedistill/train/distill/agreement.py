@@ -91,8 +91,8 @@ def agreement_shares(
     towards = torch.where((labels >= 0)[:, None], to_label, mean).unsqueeze(1)
     lengths = pulls.norm(dim=-1) * towards.norm(dim=-1)
     agreement = (pulls * towards).sum(-1) / lengths.clamp(min=LEAST_LENGTHS)
-    shares = given * agreement.clamp(min=LEAST)
-    return shares / shares.sum(-1, keepdim=True)
+    heard: Tensor = given * agreement.clamp(min=LEAST)
+    return heard / heard.sum(-1, keepdim=True)
 
 
 def mixed_answers(logits: Tensor, answers: Tensor, share: Tensor) -> Tensor:
