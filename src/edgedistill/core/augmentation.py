@@ -48,7 +48,7 @@ class ParaphraseSpec(Section):
     """Texts in frames that people put around them, such as phrases of politeness."""
 
     templates: Annotated[tuple[Template, ...], Field(min_length=1), AfterValidator(_distinct)]
-    """The frames: plain sentences, each with `{text}` once, where the text goes in as it is."""
+    """The frames: plain sentences, each with `{text}` once, for the text."""
     num_texts: NumMade = 5000
     """How many to make."""
 

@@ -13,12 +13,18 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from edgedistill.core.augmentation import Edit
-from edgedistill.data.augmentation import Admit, add_typo, collected
+from edgedistill.data.augmentation import (
+    END_MARKS,
+    Admit,
+    add_typo,
+    collected,
+    without_end_mark,
+)
 
 Synonyms = Mapping[str, Sequence[str]]
 
 WORD = re.compile(r"[^\W\d_]+")
-_CLAUSE_END = re.compile(r"[.,;:!?…。、！？]+\s*")
+_CLAUSE_END = re.compile(f"[{re.escape(END_MARKS)}]+\\s*")
 _JOINTS = (" ", ", ", ". ")
 _CLAUSE_WORDS = (2, 5)
 _MOST_CHANGES = 2
@@ -91,8 +97,9 @@ def distract(text: str, other: str, rng: random.Random) -> str:
     length = min(len(words), rng.randint(*_CLAUSE_WORDS))
     start = rng.randint(0, len(words) - length)
     clause = " ".join(words[start : start + length])
-    pair = (text.strip(), clause) if rng.random() < 0.5 else (clause, text.strip())
-    return rng.choice(_JOINTS).join(pair)
+    first, second = (text.strip(), clause) if rng.random() < 0.5 else (clause, text.strip())
+    joint = rng.choice(_JOINTS)
+    return without_end_mark(first, joint) + joint + second
 
 
 def edited(

@@ -25,6 +25,7 @@ from typing import TypeAlias, TypeVar
 Admit: TypeAlias = Callable[[str], bool]
 T = TypeVar("T")
 
+END_MARKS = ".,;:!?…。、！？"
 _DRAWS_PER_TEXT = 20
 _KEYBOARD_ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
 
@@ -154,6 +155,11 @@ def augment(
         return True
 
     return collected(draws(), num=num, admit=is_new)
+
+
+def without_end_mark(text: str, what_follows: str) -> str:
+    """The text as it stands before what follows: two marks in a row are one, the second."""
+    return text.rstrip(END_MARKS) or text if what_follows[:1] in tuple(END_MARKS) else text
 
 
 def collected(draws: Iterable[T], *, num: int, admit: Callable[[T], bool]) -> list[T]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from edgedistill.core.augmentation import PLACE
-from edgedistill.data.augmentation import Admit, collected
+from edgedistill.data.augmentation import Admit, collected, without_end_mark
 
 
 def framed(
@@ -14,13 +14,15 @@ def framed(
 ) -> list[str]:
     """Up to `num` texts in a template each: pairs are drawn at random, none twice.
 
-    A text goes in as it is but for space around it.
+    A text goes in as it is but for space around it, and for its last mark where the template goes
+    on with one.
     """
     pairs = range(len(texts) * len(templates))
 
     def draws() -> Iterator[str]:
         for pair in random.Random(f"{seed}/paraphrases").sample(pairs, len(pairs)):
             text, template = divmod(pair, len(templates))
-            yield templates[template].replace(PLACE, texts[text].strip()).strip()
+            before, _, behind = templates[template].partition(PLACE)
+            yield f"{before}{without_end_mark(texts[text].strip(), behind)}{behind}".strip()
 
     return collected(draws(), num=num, admit=admit)

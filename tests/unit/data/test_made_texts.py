@@ -69,6 +69,8 @@ def test_frames_hold_each_text_once() -> None:
     assert len(made) == len(set(made)) == 15
     assert "could you cancel it, please" in made
     assert "where is my order, {thanks}" in made
+    # One mark behind another is one.
+    assert {"Money back now, {thanks}", "¿Money back now?", "could you Money back now!"} <= {*made}
     few = framed(WORDS, templates, num=4, seed=3, admit=admission())
     assert few == made[:4]
     # A brace in a text is no place for another.
@@ -144,6 +146,10 @@ def test_a_distractor_is_a_clause_of_a_text_with_another_answer() -> None:
     assert {"a b, c d", "e f a b", "a b. e f"} <= {each.text for each in made}
     for each in made:
         assert texts[each.row] in each.text
+    assert {distract("Why?!", "c", random.Random(i)) for i in range(40)} == {
+        "Why, c", "Why. c", "Why?! c", "c, Why?!", "c. Why?!", "c Why?!"
+    }  # fmt: skip
+    assert distract("?", "c", random.Random(1)).replace("c", "").strip(" ,.") == "?"
     alike = edited(
         "distractors", texts, [0, 1, 2], [1, 1, 1], num=9, seed=1, synonyms={},
         admit=Admission(texts, (), InputSpec(), points),
