@@ -187,6 +187,13 @@ class TagDistillation(TeachingSpec):
     augmentation: ExtractionAugmentation = ExtractionAugmentation()
     """Extra texts for the transfer set."""
 
+    @model_validator(mode="after")
+    def _has_no_late_stages(self) -> TagDistillation:
+        if self.curriculum and self.curriculum.by == "stage":
+            raise ValueError("curriculum: by stage needs edge cases or edits, which are made for "
+                             "classification alone: take confidence, length or loss")  # fmt: skip
+        return self
+
 
 class ExtractionRequirements(Section):
     """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from edgedistill.core.section import Section
 
@@ -26,11 +26,22 @@ OwnNames: TypeAlias = Annotated[
 class MixtureSpec(Section):
     """How the answers of `teacher` and `teachers` become one."""
 
-    weighting: Literal["static", "quality", "confidence"] = "static"
+    weighting: Literal["static", "quality", "confidence", "agreement"] = "static"
     """`static`: by the weights given; `quality`: these times how far each teacher's validation
-    accuracy lies above chance; `confidence`: these times how sure it is, text by text."""
+    accuracy lies above chance; `confidence`: these times how sure it is, text by text; `agreement`:
+    these times how far, in each step and text by text, its answer would move the student as
+    `agree_with` would."""
+    agree_with: Literal["teachers", "labels"] = "teachers"
+    """With `agreement`: the mean of all teachers, which tells something of three or more; or the
+    label, where a text has one, and the mean where it has none."""
     first_weight: TeacherWeight = 1.0
     """Weight of `teacher` among them."""
+
+    @model_validator(mode="after")
+    def _has_only_what_it_uses(self) -> MixtureSpec:
+        if "agree_with" in self.model_fields_set and self.weighting != "agreement":
+            raise ValueError("agree_with is for weighting agreement alone")
+        return self
 
 
 def require_mixture(mixture: MixtureSpec, weights: Sequence[float]) -> None:

@@ -30,6 +30,7 @@ class Signal(StrEnum):
     QUERIES = "queries of its attention"
     KEYS = "keys of its attention"
     VALUES = "values of its attention"
+    TEACHERS = "answers of several teachers"
     ALIGNED = "its tokens that begin where the student's do"
 
 

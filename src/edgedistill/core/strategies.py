@@ -207,13 +207,21 @@ class CurriculumSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    by: Literal["confidence", "length", "loss"] = "confidence"
+    by: Literal["confidence", "length", "loss", "stage"] = "confidence"
     """What is easy: `confidence`, texts whose answer to be learned is sure; `length`, short ones;
-    `loss`, those that the student answers best before its training."""
+    `loss`, those that the student answers best before its training; `stage`, in four parts, the
+    surer half of the texts, the other half, then those made as edge cases, then as adversarial."""
     parts: Annotated[int, Field(ge=2, le=100)] = 4
-    """Parts of equal size that the texts are cut into; training begins with the easiest."""
+    """Parts of equal size that the texts are cut into; training begins with the easiest. Not with
+    `stage`, which has its own."""
     all_by: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the planned epochs after which all parts are open at the latest."""
+
+    @model_validator(mode="after")
+    def _has_only_what_it_uses(self) -> CurriculumSpec:
+        if self.by == "stage" and "parts" in self.model_fields_set:
+            raise ValueError("by stage has no parts: its stages are the parts")
+        return self
 
 
 StrategyName: TypeAlias = Literal[

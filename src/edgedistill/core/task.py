@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.augmentation import AugmentationSpec as AugmentationSpec
+from edgedistill.core.augmentation import TextAugmentation
 from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.mixture import require_mixture
 from edgedistill.core.section import Section as Section
@@ -151,21 +153,23 @@ class StudentSpec(Section):
         return self
 
 
-class AugmentationSpec(Section):
-    """Texts made from the training texts; the teacher labels them."""
-
-    num_texts: Annotated[int, Field(ge=0)] = 20_000
-    """How many texts to make."""
-
-
 class DistillationSpec(TeachingSpec):
     """How the student learns from its teacher."""
 
     assistants: tuple[StudentSpec, ...] = ()
     """Students in between, largest first: each learns its answers from the one before it, the first
     from the teacher, the student that ships from the last; they ship nothing."""
-    augmentation: AugmentationSpec = AugmentationSpec()
+    augmentation: TextAugmentation = TextAugmentation()
     """Extra texts for the transfer set."""
+
+    @model_validator(mode="after")
+    def _has_late_stages(self) -> DistillationSpec:
+        if self.curriculum and self.curriculum.by == "stage" and not self.augmentation.has_stages:
+            raise ValueError(
+                "curriculum: by stage needs texts that come last: ask for "
+                "augmentation.edge_cases or augmentation.adversarial"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_assistants(self) -> DistillationSpec:
@@ -238,6 +242,18 @@ class TaskSpec(Section):
                 "distillation.strategy: auto needs a student.family: strategies are compared on "
                 "one student. Let family auto choose it first, then name it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _makes_texts_of_something(self) -> TaskSpec:
+        try:
+            self.distillation.augmentation.refuse_what_lacks(
+                edge_cases=self.boundary.edge_cases,
+                out_of_bounds=self.boundary.out_of_bounds.train,
+                max_characters=self.input.max_characters,
+            )
+        except ValueError as error:
+            raise ValueError(f"distillation.augmentation.{error}") from error
         return self
 
     @model_validator(mode="after")

@@ -126,10 +126,11 @@ def _complaints(
 ) -> list[str]:
     complaints = []
     for fault in error.errors(include_url=False):
-        key, known = _key_in_file(fault["loc"], lines)
+        message = fault["msg"].removeprefix("Value error, ")
+        loc, message = _place_of(fault["loc"], message)
+        key, known = _key_in_file(loc, lines)
         where = f"{path}:{lines[known]}" if known else str(path)
         name = ".".join(str(part) for part in key) or "task"
-        message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = f"unknown key{_suggestion(fault['loc'], form)}"
         elif fault["type"] == "missing":
@@ -143,6 +144,18 @@ def _complaints(
             message += f", not {fault['input']!r}"
         complaints.append(f"{where}: {name}: {message}")
     return complaints
+
+
+def _place_of(loc: Key, message: str) -> tuple[Key, str]:
+    """Where a fault is, and what it is: what concerns the whole task begins with its key."""
+    key, colon, what = message.partition(": ")
+    if (
+        loc
+        or not colon
+        or not all(part.isidentifier() or part.isdigit() for part in key.split("."))
+    ):
+        return loc, message
+    return tuple(int(part) if part.isdigit() else part for part in key.split(".")), what
 
 
 def _key_in_file(key: Key, lines: dict[Key, int]) -> tuple[Key, Key]:

@@ -15,12 +15,19 @@ has no key in the layout (any other script) is swapped, deleted or doubled inste
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
+from typing import TypeAlias, TypeVar
 
+#: Takes a text that was made, or refuses it.
+Admit: TypeAlias = Callable[[str], bool]
+T = TypeVar("T")
+
+END_MARKS = ".,;:!?…。、！？"
+_DRAWS_PER_TEXT = 20
 _KEYBOARD_ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
-_ATTEMPTS_PER_TEXT = 20
 
 
 def _keyboard_neighbours(rows: Sequence[str]) -> MappingProxyType[str, str]:
@@ -116,28 +123,57 @@ def _make(texts: Sequence[str], config: AugmentationConfig, rng: random.Random) 
 
 
 def augment(
-    texts: Sequence[str], *, num: int, seed: int, config: AugmentationConfig | None = None
+    texts: Sequence[str],
+    *,
+    num: int,
+    seed: int,
+    config: AugmentationConfig | None = None,
+    admit: Admit | None = None,
 ) -> list[str]:
     """Make ``num`` new texts out of ``texts``.
 
     The result holds no text twice and none of ``texts``. It is shorter than ``num`` only where
     so few different texts can be made that ``20 * num`` attempts do not find them. The same
     texts, seed and config give the same result, and a smaller ``num`` gives its beginning,
-    unless the attempts run out.
+    unless the attempts run out. ``admit`` may refuse more of them.
     """
     if num < 0:
         raise ValueError("num must not be negative")
     sources = [text for text in texts if text.strip()]
-    if not sources or num == 0:
+    if not sources:
         return []
-    rng = random.Random(seed)
-    settings = config or AugmentationConfig()
-    seen, made = set(texts), list[str]()
-    for _ in range(_ATTEMPTS_PER_TEXT * num):
-        text = _make(sources, settings, rng).strip()
-        if text and text not in seen:
-            seen.add(text)
-            made.append(text)
-            if len(made) == num:
+    rng, settings, seen = random.Random(seed), config or AugmentationConfig(), set(texts)
+
+    def draws() -> Iterator[str]:
+        while True:
+            yield _make(sources, settings, rng).strip()
+
+    def is_new(text: str) -> bool:
+        if not text or text in seen or (admit is not None and not admit(text)):
+            return False
+        seen.add(text)
+        return True
+
+    return collected(draws(), num=num, admit=is_new)
+
+
+def without_end_mark(text: str, what_follows: str) -> str:
+    """The text as it stands before what follows: two marks in a row are one, the second."""
+    return text.rstrip(END_MARKS) or text if what_follows[:1] in tuple(END_MARKS) else text
+
+
+def collected(draws: Iterable[T], *, num: int, admit: Callable[[T], bool]) -> list[T]:
+    """The first `num` of `draws` that `admit` takes; fewer where 20 times as many do not hold
+    them."""
+    found = list[T]()
+    for drawn in islice(draws, _DRAWS_PER_TEXT * num):
+        if admit(drawn):
+            found.append(drawn)
+            if len(found) == num:
                 break
-    return made
+    return found
+
+
+def shared_out(num: int, parts: int) -> list[int]:
+    """`num` in `parts` whole numbers that differ by one at most, larger ones first."""
+    return [num // parts + (place < num % parts) for place in range(parts)]

@@ -41,6 +41,7 @@ from edgedistill.pipeline.report_basis import (
 )
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.made_texts import notes_on
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import runner_of
@@ -268,6 +269,7 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
     rows = [(name.replace("_", " "), len(getattr(dataset, name))) for name in names]
     rows += [(f"out of bounds, {name}", len(e)) for name, e in dataset.out_of_bounds.items()]
     rows.append(("transfer set", len(made.ground.transfer.texts)))
+    rows += [(f"made: {kind}", num) for kind, num in made.ground.transfer.made.items()]
     return tuple((name, num) for name, num in rows if num)
 
 
@@ -277,5 +279,9 @@ def _making(made: Made) -> report.Making:
     trained = [("teacher", accuracy, teacher.training), ("student", CLOSENESS, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    notes = teaching_notes(made.ground, student.training)
+    settings = made.ground.context.spec.distillation.augmentation
+    notes = [
+        *notes_on(settings, made.ground.transfer.made),
+        *teaching_notes(made.ground, student.training),
+    ]
     return making(made.ground.context, trained, notes=notes)

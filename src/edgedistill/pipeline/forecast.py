@@ -106,7 +106,7 @@ class _Network:
 
 def num_taught(spec: TaskSpec | ExtractionSpec, num_rows: int) -> int:
     """Texts of the transfer set that students learn from, out of so many training rows."""
-    num = num_rows + spec.distillation.augmentation.num_texts
+    num = num_rows + spec.distillation.augmentation.most_texts
     return min(num, spec.distillation.num_texts or num)
 
 
@@ -132,7 +132,7 @@ def forecast(
     network = _Network.of(config)
     rate = matrix_rate() * EFFICIENCY / tokens_a_text
     forward = network.forward_s(rate)
-    transfer = num_rows + spec.distillation.augmentation.num_texts
+    transfer = num_rows + spec.distillation.augmentation.most_texts
     seconds = {
         "data": 2.0 + num_rows * 2e-4,
         "teacher": network.fine_tuning_s(spec.teacher, num_rows, rate),

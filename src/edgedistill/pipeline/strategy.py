@@ -39,6 +39,7 @@ def is_plain(spec: StrategySpec) -> bool:
         and sums_up_to_itself
         and not spec.distillation.balance
         and spec.distillation.curriculum is None
+        and spec.distillation.mixture.weighting != "agreement"
     )
 
 

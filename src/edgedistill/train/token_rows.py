@@ -44,7 +44,7 @@ class TokenSet:
     is_content: np.ndarray
     tags: np.ndarray
     pad_id: int
-    signals: Mapping[Signal, np.ndarray] = field(default_factory=dict)
+    signals: Mapping[Signal, SignalRows] = field(default_factory=dict)
     inside: Mapping[Signal, SignalRows] = field(default_factory=dict)
 
     def __len__(self) -> int:

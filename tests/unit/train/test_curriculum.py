@@ -18,7 +18,7 @@ from edgedistill.core.protocols import ModelOutput, Signal
 from edgedistill.core.strategies import CurriculumSpec
 from edgedistill.train.batches import TrainingSet
 from edgedistill.train.distill.combined import Combined, Weighted
-from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, unsureness
+from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, staged, unsureness
 from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
 
@@ -104,6 +104,28 @@ def test_difficulty_by_hand() -> None:
     np.testing.assert_allclose(distance(answers, answers + 5, 3.0), 0.0, atol=1e-12)
 
 
+def test_stages_come_one_after_the_other() -> None:
+    unsure = np.array([0.5, -0.9, -0.1, -0.4, -0.2, -0.8, -0.3])
+    late = np.array([0, 2, 0, 1, 0, 2, 0])
+    difficulty, ends = staged(unsure, late)
+    # The surer half of the ordinary texts, the other half, edge cases, adversarial ones.
+    assert np.argsort(difficulty).tolist() == [6, 4, 2, 0, 3, 1, 5]
+    assert ends == [2, 4, 5, 7]
+    made = Pace(CurriculumSpec(by="stage"), 100, len(ends))
+    curriculum = Curriculum(texts(7), difficulty, made, ends)
+    for opened, those in ((1, {4, 6}), (2, {0, 2, 4, 6}), (3, {0, 2, 3, 4, 6}), (4, set(range(7)))):
+        made.opened.fill_(opened)
+        rows = curriculum.rows(0, 0)
+        assert (len(rows), set(rows.tolist())) == (7, those)
+
+
+def test_stages_without_a_text_are_none() -> None:
+    assert staged(np.zeros(3), np.array([0, 0, 2]))[1] == [1, 2, 3]
+    assert staged(np.zeros(1), np.array([0]))[1] == [1]
+    assert staged(np.zeros(2), np.array([1, 1]))[1] == [2]
+    assert staged(np.zeros(5), np.zeros(5, np.int64))[1] == [3, 5]
+
+
 class Sum(nn.Module):
     """A table's rows, added up, as logits."""
 
@@ -160,7 +182,9 @@ def test_a_killed_training_keeps_its_pace(tmp_path: Path) -> None:
     assert told_again == told
 
 
-@pytest.mark.parametrize("wrong", [{"parts": 1}, {"all_by": 1.0}, {"by": "mood"}])
+@pytest.mark.parametrize(
+    "wrong", [{"parts": 1}, {"all_by": 1.0}, {"by": "mood"}, {"by": "stage", "parts": 4}]
+)
 def test_settings_that_make_no_curriculum(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=list(wrong)[-1]):
         CurriculumSpec.model_validate(wrong)

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, write_json
+from edgedistill.core.mixture import MixtureSpec
 from edgedistill.pipeline.stages.any_ground import Answers, AnyGround
-from edgedistill.pipeline.stages.further import Heard
+from edgedistill.pipeline.stages.further import Groups, Heard
 
 ROOMS = ("train/distill/mixture", "pipeline/stages/answers")
 #: Rows that are mixed at a time.
 PART = 65_536
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What each teacher says of the task's labels, the first teacher first; for rows of the
+    transfer set, log-probabilities [rows, teachers, labels].
+
+    `others`: logits of each further teacher with its groups. `weights`: of all teachers.
+    """
+
+    first: np.ndarray
+    others: Sequence[tuple[np.ndarray, Groups]]
+    weights: tuple[float, ...]
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        from edgedistill.train.distill.mixture import completed
+
+        others = [(logits[rows], groups) for logits, groups in self.others]
+        told = _told(self.first[rows], others)
+        return np.stack([completed(each, told[0]) for each in told], axis=1)
 
 
 def prepare_mixture(
@@ -47,8 +69,15 @@ def prepare_mixture(
         stage.fingerprint,
         np.load(stage.folder / "logits.npy", mmap_mode="r"),
         np.load(stage.folder / "validation.npy"),
-        (*failures, _note(settings.weighting, heard, told)),
+        (*failures, _note(settings, heard, told)),
+        _apart(ground, heard) if settings.weighting == "agreement" else None,
     )
+
+
+def _apart(ground: AnyGround, heard: Sequence[Heard]) -> Apart:
+    others = [(each.logits, each.groups) for each in heard]
+    weights = (ground.settings.mixture.first_weight, *(each.weight for each in heard))
+    return Apart(ground.teachers_answers().logits, others, weights)
 
 
 def _mix(
@@ -115,7 +144,7 @@ def _told(
     return [mixture.told_of_labels(logits, groups) for logits, groups in [(first, alone), *others]]
 
 
-def _note(weighting: str, heard: Sequence[Heard], told: dict[str, list[float]]) -> str:
+def _note(settings: MixtureSpec, heard: Sequence[Heard], told: dict[str, list[float]]) -> str:
     """Who said what, for the report."""
     *accuracies, together = told["accuracies"]
     names = ["teacher", *(each.source for each in heard)]
@@ -123,7 +152,12 @@ def _note(weighting: str, heard: Sequence[Heard], told: dict[str, list[float]]) 
         f"{name} {share:.0%} (validation accuracy {accuracy:.1%})"
         for name, share, accuracy in zip(names, told["shares"], accuracies, strict=True)
     )
+    weights = f"{settings.weighting} weights, mean shares"
+    if settings.weighting == "agreement":
+        weights = (
+            f"weights by agreement with the {settings.agree_with} in each step, shares before it"
+        )
     return (
-        f"The student learns a mixture of the answers of {len(names)} teachers, {weighting} "
-        f"weights, mean shares: {each_told}; the mixture's validation accuracy is {together:.1%}."
+        f"The student learns a mixture of the answers of {len(names)} teachers, {weights}: "
+        f"{each_told}; the mixture's validation accuracy is {together:.1%}."
     )

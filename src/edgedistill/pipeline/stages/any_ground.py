@@ -19,6 +19,7 @@ from edgedistill.tasks.classification import TextEncoder
 if TYPE_CHECKING:
     from torch import nn
 
+    from edgedistill.pipeline.stages.answers import Apart
     from edgedistill.pipeline.stages.internals import TeacherInternals
 
 
@@ -37,12 +38,15 @@ class Answers:
 
     `logits`: a row for each text of the transfer set, or each of its tokens; `validation`: float32,
     the same of the validation texts, on which closeness is measured. `notes`: for the report.
+    `apart`: of what each step is to mix the answers anew; None where `logits` are all there is to
+    learn.
     """
 
     fingerprint: str
     logits: np.ndarray
     validation: np.ndarray
     notes: tuple[str, ...] = ()
+    apart: Apart | None = None
 
 
 @dataclass(frozen=True)

@@ -53,4 +53,4 @@ def _answers(ground: AnyGround, trained: TrainedStudent) -> Answers:
         trained.candidate.name, {"student": trained.stage.fingerprint}, compute, rooms=ROOMS
     )
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
-    return replace(ground.answers, fingerprint=stage.fingerprint, logits=logits)
+    return replace(ground.answers, fingerprint=stage.fingerprint, logits=logits, apart=None)

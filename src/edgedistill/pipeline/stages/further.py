@@ -24,12 +24,11 @@ from edgedistill.models.teachers.sources import (
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.teacher import prepare_teacher
-from edgedistill.pipeline.stages.transfer import TransferSet, read_in_parts, transfer_texts
+from edgedistill.pipeline.stages.transfer import TransferSet, read_in_parts
 from edgedistill.pipeline.store import StageResult
 from edgedistill.tasks.classification import TextEncoder
 
 ROOMS = (
-    "data/augmentation",
     "models/teachers",
     "models/inference",
     "tasks",
@@ -209,7 +208,8 @@ def _hear(
     }
 
     def compute(folder: Path) -> None:
-        _read(context, data, load(), encoder, settings.precision, f"answers-{name}", folder)
+        name_of_stage, texts = f"answers-{name}", transfer.as_written
+        _read(context, data, texts, load(), encoder, settings.precision, name_of_stage, folder)
 
     stage = context.store.stage(f"answers-{name}", inputs, compute, rooms=ROOMS)
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
@@ -238,6 +238,7 @@ def _own(source: Path) -> Any:
 def _read(
     context: Context,
     data: PreparedData,
+    texts: Sequence[str],
     model: Any,
     encoder: TextEncoder,
     precision: str,
@@ -246,9 +247,7 @@ def _read(
 ) -> None:
     from edgedistill.models.inference import model_outputs
 
-    spec, dataset = context.spec, data.dataset
-    texts = transfer_texts(dataset, spec.distillation.augmentation.num_texts, spec.seed)
-    of_validation = encoder.encode(dataset.texts("validation"))
+    of_validation = encoder.encode(data.dataset.texts("validation"))
     validation, _ = model_outputs(model, of_validation, pad_id=encoder.pad_id)
     # Before the long reading: most that is broken shows here.
     require_numbers(validation)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.protocols import Batch, Signal
+from edgedistill.pipeline.stages.made_texts import late_stages
 from edgedistill.pipeline.strategy import is_plain, strategy_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgedistill.core.mixture import MixtureSpec
     from edgedistill.core.protocols import Step
     from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
     from edgedistill.train.distill.combined import Weighted
@@ -58,22 +60,32 @@ class Lesson:
         Args:
             learner: what `begin` gave, which keeps the pace from now on.
         """
-        from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, unsureness
+        from edgedistill.train.distill.curriculum import (
+            Curriculum,
+            Pace,
+            distance,
+            staged,
+            unsureness,
+        )
 
         settings = self.ground.settings.curriculum
         if settings is None:
             return None
         examples, answers = self.examples, self.examples.signals[Signal.LOGITS]
+        ends: list[int] | None = None
         if settings.by == "confidence":
             difficulty = examples.by_text(unsureness(answers))
+        elif settings.by == "stage":
+            late = late_stages(self.ground.transfer.num_real, self.ground.transfer.made)
+            difficulty, ends = staged(unsureness(answers), late[: len(examples)])
         elif settings.by == "length":
             difficulty = examples.texts.lengths
         else:
             logits = self.ground.logits(student, examples.texts)
             difficulty = examples.by_text(distance(logits, answers, self.temperature))
-        pace = Pace(settings, num_epochs)
+        pace = Pace(settings, num_epochs, len(ends) if ends else None)
         learner.add_module("pace", pace)
-        return Curriculum(examples, difficulty, pace)
+        return Curriculum(examples, difficulty, pace, ends)
 
     def _live(self) -> Callable[[Batch], Mapping[Signal, Tensor]]:
         """Reads a batch with the teacher."""
@@ -116,4 +128,31 @@ def prepare_lesson(ground: AnyGround, candidate: Candidate, logits: np.ndarray) 
             fix="check its weights, or train it with precision fp32",
         )
     response = next(each.part for each in parts if isinstance(each.part, Response))
+    apart = ground.answers.apart
+    # Whoever learns from another student has one teacher alone.
+    if apart and logits is ground.answers.logits:
+        signals = {**examples.signals, Signal.TEACHERS: apart}
+        examples = replace(examples, signals=signals)
+        parts = _agreeing(ground.settings.mixture, apart.weights, parts)
     return Lesson(ground, parts, examples, response.config.temperature)
+
+
+def _agreeing(
+    settings: MixtureSpec, weights: Sequence[float], parts: list[Weighted]
+) -> list[Weighted]:
+    """The parts, of which those on answers mix what the teachers say anew in each step."""
+    from edgedistill.train.distill.agreement import Agreement
+    from edgedistill.train.distill.response import Response
+
+    found = []
+    for each in parts:
+        part = each.part
+        if isinstance(part, Response):
+            part = Agreement(
+                part,
+                weights,
+                temperature=part.config.temperature,
+                by_labels=settings.agree_with == "labels",
+            )
+        found.append(replace(each, part=part))
+    return found

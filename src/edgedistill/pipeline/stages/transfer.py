@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +14,34 @@ import numpy as np
 
 from edgedistill.core.artefacts import Dataset, Encoded
 from edgedistill.core.events import Event
-from edgedistill.core.files import write_bytes
+from edgedistill.core.files import read_json, write_bytes, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
+from edgedistill.pipeline.stages.made_texts import TextMaker, keep_unfooled
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.store import StageResult
 
 ROOMS = (
+    "data/admission",
+    "data/adversarial",
     "data/augmentation",
+    "data/duplicates",
+    "data/edge_cases",
+    "data/framing",
     "models/teachers",
     "models/inference",
+    "models/word_neighbours",
     "tasks",
     "runtime/tokenizer",
+    "pipeline/stages/made_texts",
     "pipeline/stages/transfer",
 )
 #: Texts that a killed run may have to read again.
 PART = 4096
+#: What is kept: the texts themselves, and how many of them were made, by kind.
+TEXTS, MADE = "texts.json", "made.json"
+#: Where the parts of the two readings lie until they are whole.
+FIRST, SECOND = "first", "second"
 #: Splits whose teacher outputs (logits and features) are kept beside the transfer set.
 OUTPUT_SPLITS = ("validation", "test", "edge_cases")
 
@@ -36,7 +51,8 @@ class TransferSet:
     """Texts to learn from and the teacher's logits on them; arrays are memory-mapped.
 
     The first `num_labelled` rows are the training split in its order, the first `num_real` those
-    and the unlabelled pool; the rest was made from them.
+    and the unlabelled pool; the rest was made from them. `made`: how many of each kind, in the
+    order of the rows.
     """
 
     stage: StageResult
@@ -44,11 +60,18 @@ class TransferSet:
     logits: np.ndarray
     num_labelled: int
     num_real: int
+    made: dict[str, int]
 
     @property
     def real_ids(self) -> np.ndarray:
         """Token ids of the texts that people wrote: training rows and unlabelled pool."""
         return np.asarray(self.texts.part(0, self.num_real).ids)
+
+    @cached_property
+    def as_written(self) -> list[str]:
+        """The texts themselves."""
+        texts: list[str] = read_json(self.stage.folder / TEXTS)
+        return texts
 
     def outputs(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """The teacher's (logits, features) on a split, float32."""
@@ -72,18 +95,16 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
     def compute(folder: Path) -> None:
         from edgedistill.models.inference import model_outputs
 
-        texts = transfer_texts(data.dataset, spec.distillation.augmentation.num_texts, spec.seed)
+        model = teacher.load(data.dataset)
+        texts, logits, made = _make_and_read(context, data, teacher, model, folder)
         encoded = teacher.encoder.encode(texts)
         np.save(folder / "ids.npy", encoded.ids)
         np.save(folder / "starts.npy", encoded.starts)
-        model = teacher.load(data.dataset)
-        logits = read_in_parts(
-            context, model, encoded, folder, pad_id=teacher.encoder.pad_id,
-            precision=spec.teacher.precision, stage="transfer",
-        )  # fmt: skip
         np.save(folder / "logits.npy", logits)
-        for part in folder.glob("part-*.npy"):
-            part.unlink()
+        write_json(folder / TEXTS, texts)
+        write_json(folder / MADE, made)
+        for name in (FIRST, SECOND):
+            shutil.rmtree(folder / name, ignore_errors=True)
         for name, split in _splits(data.dataset).items():
             texts_of_split = teacher.encoder.encode(split)
             outputs = model_outputs(model, texts_of_split, pad_id=teacher.encoder.pad_id)
@@ -99,16 +120,38 @@ def prepare_transfer(context: Context, data: PreparedData, teacher: Teacher) -> 
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
     num_labelled = len(data.dataset.train)
     num_real = num_labelled + len(data.dataset.unlabelled)
-    return TransferSet(stage, encoded, logits, num_labelled, num_real)
+    made = read_json(stage.folder / MADE)
+    return TransferSet(stage, encoded, logits, num_labelled, num_real, made)
 
 
-def transfer_texts(dataset: Dataset, num_augmented: int, seed: int) -> list[str]:
-    """The training texts in order, then the unlabelled pool, then texts made from both."""
-    from edgedistill.data.augmentation import augment
+def _make_and_read(
+    context: Context, data: PreparedData, teacher: Teacher, model: Any, folder: Path
+) -> tuple[list[str], np.ndarray, dict[str, int]]:
+    """All texts, what the teacher answers, and how many were made of each kind.
 
-    texts = dataset.texts("train")
-    real = texts + dataset.texts("unlabelled")
-    return real + augment(real, num=num_augmented, seed=seed)
+    In two readings: some texts are made of answers, and kept by them.
+    """
+
+    def read(texts: Sequence[str], name: str) -> np.ndarray:
+        (folder / name).mkdir(exist_ok=True)
+        return read_in_parts(
+            context, model, teacher.encoder.encode(texts), folder / name,
+            pad_id=teacher.encoder.pad_id, precision=context.spec.teacher.precision,
+            stage="transfer",
+        )  # fmt: skip
+
+    maker = TextMaker(context.spec, data.dataset, teacher.encoder)
+    unread = maker.unread()
+    texts = [*maker.real, *(text for made in unread.values() for text in made)]
+    logits = read(texts, FIRST)
+    edits = maker.read(logits[: len(maker.real)], model.encoder.get_input_embeddings().weight)
+    kept: dict[str, list[str]] = {kind: [] for kind in edits}
+    if tried := [edit.text for each in edits.values() for edit in each]:
+        answered = read(tried, SECOND)
+        kept, rows = keep_unfooled(edits, answered, np.argmax(logits, axis=1))
+        logits = np.concatenate([logits, answered[rows]])
+        texts += [text for each in kept.values() for text in each]
+    return texts, logits, {kind: len(each) for kind, each in (unread | kept).items()}
 
 
 def read_in_parts(

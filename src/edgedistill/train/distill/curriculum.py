@@ -8,7 +8,7 @@ validation texts, opens the next one before: what is open has nothing more to te
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,9 +30,11 @@ class Pace(nn.Module):
     epochs: Tensor
     closest: Tensor
 
-    def __init__(self, settings: CurriculumSpec, num_epochs: int) -> None:
+    def __init__(
+        self, settings: CurriculumSpec, num_epochs: int, num_parts: int | None = None
+    ) -> None:
         super().__init__()
-        self.num_parts = settings.parts
+        self.num_parts = num_parts or settings.parts
         self.planned_epochs = settings.all_by * num_epochs
         self.register_buffer("opened", torch.ones((), dtype=torch.int64))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
@@ -54,6 +56,9 @@ class Examples(Protocol):
     """Texts to learn from, of which any may be drawn."""
 
     @property
+    def __len__(self) -> int:
+        """Number of texts."""
+
     def texts(self) -> Encoded: ...
 
     def require(self, needs: frozenset[Signal]) -> None: ...
@@ -72,11 +77,21 @@ class Curriculum:
 
     Args:
         difficulty: [n], the least first; equal ones in the order of the texts.
+        ends: how many texts there are in the first part, in the first two, …; left out: parts are
+            of equal size.
     """
 
-    def __init__(self, examples: Examples, difficulty: np.ndarray, pace: Pace) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        difficulty: np.ndarray,
+        pace: Pace,
+        ends: Sequence[int] | None = None,
+    ) -> None:
         self.examples, self.pace = examples, pace
         self.order = np.argsort(difficulty, kind="stable")
+        parts, num = pace.num_parts, len(examples)
+        self.ends = ends or [math.ceil(num * part / parts) for part in range(1, parts + 1)]
 
     def require(self, needs: frozenset[Signal]) -> None:
         """As the training set."""
@@ -89,7 +104,7 @@ class Curriculum:
     def rows(self, seed: int, epoch: int) -> np.ndarray:
         """The texts of an epoch, ascending, int64 [n]."""
         num = len(self.order)
-        num_open = math.ceil(num * int(self.pace.opened) / self.pace.num_parts)
+        num_open = self.ends[int(self.pace.opened) - 1]
         is_open = self.order[:num_open]
         rng = np.random.default_rng((seed, epoch))
         rest = rng.choice(is_open, num % num_open, replace=False)
@@ -129,3 +144,20 @@ def distance(student: np.ndarray, answers: np.ndarray, temperature: float) -> np
         for logits in (student, answers)
     )
     return np.asarray((np.exp(theirs) * (theirs - ours)).sum(1))
+
+
+def staged(unsure: np.ndarray, late: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Texts in stages: simple, complex, then those of each late stage.
+
+    Args:
+        unsure: [n], as `unsureness` gives it; the surer half of the ordinary texts is simple.
+        late: int64 [n], 0 for ordinary texts, higher for later stages.
+
+    Returns:
+        Difficulty, int64 [n], and where each stage ends; stages without a text are none.
+    """
+    difficulty = np.empty(len(late), np.int64)
+    difficulty[np.lexsort((unsure, late))] = np.arange(len(late))
+    num_ordinary = int((late == 0).sum())
+    ends = [math.ceil(num_ordinary / 2), *np.cumsum(np.bincount(late)).tolist()]
+    return difficulty, sorted(set(ends) - {0})
