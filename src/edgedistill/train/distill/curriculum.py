@@ -56,10 +56,9 @@ class Examples(Protocol):
     """Texts to learn from, of which any may be drawn."""
 
     @property
-    def __len__(self) -> int:
-        """Number of texts."""
-
     def texts(self) -> Encoded: ...
+
+    def __len__(self) -> int: ...
 
     def require(self, needs: frozenset[Signal]) -> None: ...
 
