@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.ensemble import EnsembleSpec
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section as Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
@@ -143,11 +144,14 @@ class StudentSpec(Section):
     """A student family (`edgedistill families`), or `auto` to search them under the budget."""
     options: dict[str, Any] = Field(default={})
     """Settings of that family; not with `auto`."""
+    ensemble: EnsembleSpec | None = None
 
     @model_validator(mode="after")
     def _auto_has_no_options(self) -> StudentSpec:
         if self.family == "auto" and self.options:
             raise ValueError("options need a family; 'auto' chooses them itself")
+        if self.family == "auto" and self.ensemble:
+            raise ValueError("an ensemble needs a family; 'auto' tries single students")
         return self
 
 
@@ -197,6 +201,10 @@ class DistillationSpec(Section):
         if any(assistant.family == "auto" for assistant in self.assistants):
             raise ValueError(
                 "assistants: each needs a family of its own, 'auto' is for the student"
+            )
+        if any(assistant.ensemble for assistant in self.assistants):
+            raise ValueError(
+                "assistants: each is one student, an ensemble is for the one that ships"
             )
         return self
 

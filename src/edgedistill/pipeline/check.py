@@ -88,11 +88,12 @@ def expected_internals(
     """
     from edgedistill.models.internals_cache import internals_bytes
     from edgedistill.pipeline.search import assistants_of, candidates_of
+    from edgedistill.pipeline.stages.ensemble import members_of
     from edgedistill.pipeline.stages.internals import reason_against
 
-    candidates, assistants = candidates_of(spec), assistants_of(spec)
-    require_fitting(spec, candidates, assistants, source)
-    layers = layers_asked(spec, [*candidates, *assistants], source)
+    candidates, others = candidates_of(spec), [*members_of(spec), *assistants_of(spec)]
+    require_fitting(spec, candidates, others, source)
+    layers = layers_asked(spec, [*candidates, *others], source)
     if not layers:
         return None
     size_bytes = internals_bytes(layers, teacher_shape(source), lengths)

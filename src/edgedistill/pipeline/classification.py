@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.ensemble import ENSEMBLE, members_of, train_together
 from edgedistill.pipeline.stages.further import find_further
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
@@ -32,32 +33,40 @@ def carry_out(context: Context) -> Verified:
         MissingSignal: the strategy needs what student or teacher cannot tell.
     """
     spec = context.spec
-    candidates, assistants = candidates_of(spec), assistants_of(spec)
+    candidates, members = candidates_of(spec), members_of(spec)
+    assistants = assistants_of(spec)
     if not is_default(spec):
         source = resolve_teacher(spec.teacher.source, root=context.root)
-        require_fitting(spec, candidates, assistants, source)
+        require_fitting(spec, candidates, [*assistants, *members], source)
     data = prepare_data(context)
     find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
     mixture = prepare_mixture(context, data, transfer)
 
-    layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
+    layers = layers_asked(spec, [*candidates, *assistants, *members], teacher.source)
     internals = prepare_internals(context, data, teacher, transfer, layers)
     ground = Ground(context, data, teacher, transfer, internals, mixture)
     ground = with_assistants(ground, assistants)
 
+    together = train_together(ground, members) if members else None
+    trained = together.tried if together else {}
+    if trained:
+        candidates = [each.candidate for each in trained.values()]
+
     def make(candidate: Candidate) -> Artefact:
-        return make_artefact(ground, train_student(ground, candidate))
+        student = trained.get(candidate.name) or train_student(ground, candidate)
+        return make_artefact(ground, student)
 
     logits, _ = transfer.outputs("validation")
     teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
-    return verify_choice(ground, tried)
+    size_bytes = _size_forecast(ground, members)
+    tried = search(context, candidates, make, size_bytes, teacher_right)
+    return verify_choice(ground, tried, together)
 
 
-def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
-    """Bytes of model and tokenizer of a candidate, before it is trained."""
+def _size_forecast(ground: Ground, members: Sequence[Candidate]) -> Callable[[Candidate], int]:
+    """Bytes of model and tokenizer of a candidate, before it is exported."""
     from edgedistill.models.families import FAMILIES
 
     data, teacher, transfer = ground.data, ground.teacher, ground.transfer
@@ -65,10 +74,14 @@ def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
     shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
     fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
 
-    def size_bytes(candidate: Candidate) -> int:
+    def model_bytes(candidate: Candidate) -> int:
         family = FAMILIES.load(candidate.family)
         config = family.config(**candidate.options)
         num_labels, hidden = len(data.dataset.labels), int(shape["hidden_size"])
-        return int(family.size_bytes(config, num_rows, num_labels, hidden)) + fixed
+        return int(family.size_bytes(config, num_rows, num_labels, hidden))
+
+    def size_bytes(candidate: Candidate) -> int:
+        parts = members if candidate.family == ENSEMBLE else [candidate]
+        return sum(model_bytes(part) for part in parts) + fixed
 
     return size_bytes

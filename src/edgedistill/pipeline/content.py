@@ -28,6 +28,7 @@ from edgedistill.evaluate.metrics import (
 )
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.robustness import RobustnessRow, measure_robustness
+from edgedistill.pipeline.ensemble_report import ensemble_summary
 from edgedistill.pipeline.evidence import Control
 from edgedistill.pipeline.measurement import Measured
 from edgedistill.pipeline.packaging import machine
@@ -68,6 +69,7 @@ def report_content(
         verdict_content(spec, judgements, findings),
         shipped=_shipped(made, measured, bundle),
         quality=_quality(measured, controls, len(dataset.labels), spec.requirements.confidence),
+        ensemble=ensemble_summary(made),
         ledger=ledger.hops,
         candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
@@ -272,6 +274,7 @@ def _making(made: Made) -> report.Making:
     student, teacher = made.artefact.student, made.ground.teacher
     accuracy, closeness = "validation accuracy", "minus divergence from the teacher (validation)"
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
+    trained += [(each.candidate.name, closeness, each.training) for each in student.members]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
     notes = [*made.ground.answers.notes]

@@ -166,6 +166,10 @@ def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
         return FAMILY_COST[spec.student.family]
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+    if together := spec.student.ensemble:
+        # The members, and one that learns from them.
+        once *= together.num_members + (together.ships != "ensemble")
+        once += sum(FAMILY_COST[member.family] for member in together.others)
     # What a part reads every batch more often: twice; once, without the way back.
     names = [part.name for part in distillation.strategy]
     views = 2 * names.count("consistency") + names.count("average") / 3

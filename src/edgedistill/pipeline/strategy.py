@@ -42,7 +42,8 @@ def is_plain(spec: TaskSpec) -> bool:
 def is_default(spec: TaskSpec) -> bool:
     """Whether a student learns its teacher's answers, and learns once: what every family may."""
     settings = spec.distillation
-    return is_plain(spec) and settings.generations == 1 and not settings.assistants
+    once = settings.generations == 1 and not settings.assistants
+    return is_plain(spec) and once and not spec.student.ensemble
 
 
 def teacher_shape(source: Path) -> NetworkShape:

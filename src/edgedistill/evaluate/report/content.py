@@ -19,6 +19,7 @@ from edgedistill.evaluate import verdict
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
+from edgedistill.evaluate.report.ensemble import EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldsSummary
 from edgedistill.evaluate.robustness import RobustnessRow
 
@@ -296,6 +297,7 @@ class ReportContent:
     shipped: Shipped | None = None
     quality: Quality | None = None
     fields: FieldsSummary | None = None
+    ensemble: EnsembleSummary | None = None
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

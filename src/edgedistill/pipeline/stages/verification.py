@@ -19,6 +19,7 @@ from edgedistill.pipeline.measurement import Measured, measure
 from edgedistill.pipeline.packaging import golden_rows, machine, versions, write_task_bundle
 from edgedistill.pipeline.search import CONTROL, Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.ensemble import Together
 from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
 from edgedistill.pipeline.verified import (
@@ -44,18 +45,23 @@ class Made:
     undistilled: TrainedStudent | None
     linear: TrainedStudent
     teacher_file: Path
+    together: Together | None = None
 
 
-def verify_choice(ground: Ground, tried: Sequence[Tried]) -> Verified:
+def verify_choice(
+    ground: Ground, tried: Sequence[Tried], together: Together | None = None
+) -> Verified:
     """Judge the chosen candidate on the file that ships."""
     artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
-    candidate = artefact.student.candidate
+    # An ensemble's control is one of its members: what one network does without a teacher.
+    candidate = together.members[0].candidate if together else artefact.student.candidate
     # As a control it depends on nothing of the distillation: one result serves every bundle.
     linear = train_student(ground, CONTROL, distilled=False)
     undistilled = None
     if candidate.family != CONTROL.family:
         undistilled = train_student(ground, candidate, distilled=False)
-    made = Made(ground, tried, artefact, undistilled, linear, export_teacher(ground))
+    teacher_file = export_teacher(ground)
+    made = Made(ground, tried, artefact, undistilled, linear, teacher_file, together)
     inputs = {
         "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
         "tried": [
