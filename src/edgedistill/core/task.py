@@ -228,6 +228,9 @@ class Requirements(Section):
     """Least share of labels that are equal alone and in a batch of 32."""
     out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
     """Least share of out-of-bounds test texts refused (needs such texts)."""
+    general_retention: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least share of the accuracy that the teacher has after its first step, on the validation rows
+    of that step, that the bundle keeps (lower bound; needs `teacher.steps`)."""
 
 
 class BudgetSpec(Section):
@@ -269,6 +272,10 @@ class TaskSpec(Section):
         mixture = self.distillation.mixture
         if not self.teachers and mixture != MixtureSpec():
             raise ValueError("distillation.mixture: there is nothing to mix without teachers")
+        if self.requirements.general_retention is not None and not self.teacher.steps:
+            raise ValueError(
+                "requirements.general_retention: there is nothing to keep without teacher.steps"
+            )
         if self.teachers and not mixture.first_weight + sum(t.weight for t in self.teachers):
             raise ValueError("teachers: the weights of the teachers are all 0")
         return self

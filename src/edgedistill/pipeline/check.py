@@ -16,6 +16,7 @@ from edgedistill.core.task import TaskSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
+from edgedistill.data.step_rows import load_steps
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
@@ -55,6 +56,10 @@ def check_task(path: Path) -> CheckResult:
     with TemporaryDirectory() as scratch:
         quarantine = Path(scratch) / "quarantine.jsonl"
         dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
+        steps, *_ = [
+            load_steps(settings.steps, spec, dataset, path.parent, quarantine)
+            for settings in (spec.teacher, *spec.teachers)
+        ]
     source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
     if spec.teacher.num_epochs == 0:
         require_labels(source, dataset.labels)
@@ -70,6 +75,7 @@ def check_task(path: Path) -> CheckResult:
         float(lengths.mean()),
         inside,
         [(settings, folder / "config.json") for settings, folder in further],
+        [len(rows.train) for rows in steps],
     )
     warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))

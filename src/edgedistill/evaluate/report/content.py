@@ -21,6 +21,7 @@ from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
 from edgedistill.evaluate.report.ensemble import EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldsSummary
+from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -298,6 +299,7 @@ class ReportContent:
     quality: Quality | None = None
     fields: FieldsSummary | None = None
     ensemble: EnsembleSummary | None = None
+    earlier_steps: tuple[StepAbility, ...] = ()
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

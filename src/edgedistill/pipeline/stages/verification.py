@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.guard_fit import FittedGuard
 from edgedistill.evaluate.verdict import judge
+from edgedistill.pipeline.abilities import abilities_kept
 from edgedistill.pipeline.evidence import Control, calibrated_guard, control_answers
 from edgedistill.pipeline.fidelity import keep_ledger
 from edgedistill.pipeline.measurement import Measured, measure
@@ -96,14 +97,16 @@ def _compute(made: Made, folder: Path) -> None:
         ground, made.artefact, made.teacher_file, folder / BUNDLE, classifier, fitted
     )
     ledger = keep_ledger(ground, made.artefact, classifier)
-    judgements = judge(
-        made.ground.context.spec.requirements, measured.measurements, hops=ledger.hops
+    steps = abilities_kept(ground, classifier)
+    measurements = replace(
+        measured.measurements, general_retention=steps[0].kept if steps else None
     )
+    judgements = judge(ground.context.spec.requirements, measurements, hops=ledger.hops)
     bundle = _write(made, folder, fitted, judgements, measured.summary)
     write_archive(bundle, folder / ARCHIVE)
     _save_answers(folder, measured, controls)
     content = report_content(made, fitted, measured, controls, ledger, judgements, bundle)
-    write_verdict(folder, content, judgements, measured.summary)
+    write_verdict(folder, replace(content, earlier_steps=steps), judgements, measured.summary)
 
 
 def _write(
