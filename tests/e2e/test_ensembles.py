@@ -145,6 +145,7 @@ def test_check_refuses_what_cannot_vote(teacher_folder: Path, tmp_path: Path) ->
         ({"family": "static", "ensemble": {"num_members": 1}}, "at least two members"),
         ({"family": "auto", "ensemble": {}}, "an ensemble needs a family"),
         ({"family": "static", "ensemble": {"average": "answers"}}, "average"),
+        ({"family": "static", "ensemble": {"others": [{"family": "auto"}]}}, "family of its own"),
     ],
 )
 def test_settings_that_are_no_ensemble(

@@ -1,4 +1,4 @@
-"""Settings of an ensemble: several students that answer as one, or teach one."""
+"""Settings of further students: of an ensemble that answers as one, or teaches one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from edgedistill.core.section import Section
 
 
-class MemberSpec(Section):
-    """One more member of an ensemble."""
+class FurtherStudent(Section):
+    """One more student: a member of an ensemble, or one in between."""
 
     family: str
     """A student family (`edgedistill families`) that is distilled."""
@@ -23,7 +23,7 @@ class EnsembleSpec(Section):
 
     num_members: Annotated[int, Field(ge=1, le=10)] = 3
     """Students of the family and options of `student`, each of a seed of its own."""
-    others: tuple[MemberSpec, ...] = ()
+    others: tuple[FurtherStudent, ...] = ()
     """Further members, of other families or options."""
     average: Literal["probabilities", "logits"] = "probabilities"
     """What of the members' answers is averaged."""
@@ -38,4 +38,6 @@ class EnsembleSpec(Section):
     def _are_several(self) -> EnsembleSpec:
         if self.num_members + len(self.others) < 2:
             raise ValueError("an ensemble has at least two members: raise num_members or add one")
+        if any(other.family == "auto" for other in self.others):
+            raise ValueError("others: each needs a family of its own, 'auto' tries single students")
         return self

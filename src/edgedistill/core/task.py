@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edgedistill.core.ensemble import EnsembleSpec
+from edgedistill.core.ensemble import EnsembleSpec, FurtherStudent
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section as Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
@@ -176,7 +176,7 @@ class DistillationSpec(Section):
     generations: Annotated[int, Field(ge=1, le=10)] = 1
     """Students in a row: each after the first is built anew and learns its answers from the one
     before it; the last one ships."""
-    assistants: tuple[StudentSpec, ...] = ()
+    assistants: tuple[FurtherStudent, ...] = ()
     """Students in between, largest first: each learns its answers from the one before it, the first
     from the teacher, the student that ships from the last; they ship nothing."""
     curriculum: CurriculumSpec | None = None
@@ -201,10 +201,6 @@ class DistillationSpec(Section):
         if any(assistant.family == "auto" for assistant in self.assistants):
             raise ValueError(
                 "assistants: each needs a family of its own, 'auto' is for the student"
-            )
-        if any(assistant.ensemble for assistant in self.assistants):
-            raise ValueError(
-                "assistants: each is one student, an ensemble is for the one that ships"
             )
         return self
 

@@ -40,6 +40,7 @@ from edgedistill.pipeline.report_basis import (
 )
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.ensemble import DISTILLED
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import runner_of
@@ -272,7 +273,11 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     student, teacher = made.artefact.student, made.ground.teacher
-    accuracy, closeness = "validation accuracy", "minus divergence from the teacher (validation)"
+    taught_by = "ensemble" if student.candidate.name == DISTILLED else "teacher"
+    accuracy, closeness = (
+        "validation accuracy",
+        f"minus divergence from the {taught_by} (validation)",
+    )
     trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
     trained += [(each.candidate.name, closeness, each.training) for each in student.members]
     if made.undistilled:

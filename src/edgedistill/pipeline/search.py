@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.core.ensemble import MemberSpec
+from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.task import Requirements, StudentSpec, TaskSpec
@@ -69,7 +69,7 @@ def assistants_of(spec: TaskSpec) -> list[Candidate]:
     ]
 
 
-def candidate_of(settings: StudentSpec | MemberSpec, name: str, key: str) -> Candidate:
+def candidate_of(settings: StudentSpec | FurtherStudent, name: str, key: str) -> Candidate:
     """A student of a family and options that `key` of the task file names.
 
     Raises:
