@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgedistill.core.artefacts import Interval
-from edgedistill.evaluate.report.blocks import Paragraph, Section, Table
+from edgedistill.evaluate.report.blocks import Block, Paragraph, Section, Table
 from edgedistill.evaluate.report.numbers import percent, percent_interval
 
 
@@ -49,7 +49,7 @@ def forgetting_section(steps: tuple[StepAbility, ...]) -> Section:
         "What the teacher loses from the third column to the fourth, later steps took; what the "
         "bundle loses beyond it, distillation took."
     )
-    blocks = [table, Paragraph(text)]
+    blocks: list[Block] = [table, Paragraph(text)]
     if num := sum(step.num_left_out for step in steps):
         told = f"{num:,} rows of the steps were left out: their texts stand in another split."
         blocks.append(Paragraph(told, muted=True))

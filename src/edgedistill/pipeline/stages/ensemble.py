@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import SpecError
 from edgedistill.core.files import read_json, write_json
-from edgedistill.core.task import TaskSpec
+from edgedistill.core.task import StudentSpec, TaskSpec
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.search import candidate_of
 from edgedistill.pipeline.stages.answers import Answers
@@ -69,7 +70,8 @@ def members_of(spec: TaskSpec) -> list[Candidate]:
     settings = spec.student.ensemble
     if settings is None:
         return []
-    named = [(spec.student, "student")] * settings.num_members
+    named: list[tuple[StudentSpec | FurtherStudent, str]] = []
+    named += [(spec.student, "student")] * settings.num_members
     named += [(each, f"student.ensemble.others.{i}") for i, each in enumerate(settings.others)]
     members = []
     for place, (each, key) in enumerate(named, start=1):

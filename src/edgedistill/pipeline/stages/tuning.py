@@ -79,7 +79,7 @@ def fine_tune(course: Course, source: Path, folder: Path) -> dict[str, Any]:
     from edgedistill.models.teachers.encoder import new_classifier, save_classifier
     from edgedistill.train.replay import joined
     from edgedistill.train.tune.anchored import Anchored
-    from edgedistill.train.tune.elastic import Elastic, anchor_at
+    from edgedistill.train.tune.elastic import Anchor, Elastic, anchor_at
     from edgedistill.train.tune.supervised import Supervised
 
     settings, dataset, seed = course.settings, course.dataset, course.context.spec.seed
@@ -93,7 +93,8 @@ def fine_tune(course: Course, source: Path, folder: Path) -> dict[str, Any]:
     plain: Any = Supervised(label_smoothing=settings.label_smoothing)
     if settings.l2_sp:
         plain = Anchored(plain, model.encoder, settings.l2_sp)
-    earlier, anchors, records, before = [], [], list[dict[str, Any]](), list[np.ndarray]()
+    earlier, anchors = list[Any](), list[Anchor]()
+    records, before = list[dict[str, Any]](), list[np.ndarray]()
     for number, lesson in enumerate(lessons):
         examples = _examples(course.encoder, lesson.train)
         step = Elastic(plain, model, anchors, settings.ewc) if anchors else plain
