@@ -46,7 +46,9 @@ from edgedistill.evaluate.report.content import (
     TrainingCurve,
     reliability_bins,
 )
+from edgedistill.evaluate.report.ensemble import EnsembleRow, EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
+from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried, StrategyTrial
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
 from edgedistill.evaluate.verdict import (
@@ -308,6 +310,17 @@ def _robustness(
     return tuple(rows)
 
 
+def _ensemble() -> EnsembleSummary:
+    """Two members of which one has no weight, and the whole."""
+    test = Interval(0.96, 0.955, 0.965)
+    rows = (
+        EnsembleRow("static", "hidden_size 128", 1.0, 0.97, test),
+        EnsembleRow("static-2", "hidden_size 128", 0.0, 0.95, test),
+        EnsembleRow("ensemble", "", None, 0.972, test),
+    )
+    return EnsembleSummary(rows, "probabilities", "likelihood", "ensemble")
+
+
 def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
     """Everything a report can show; a higher required retention makes the verdict negative."""
     rng = np.random.default_rng(0)
@@ -351,6 +364,10 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
         ships=ships(judgements),
         requirements=tuple(judgements),
         reasons=reasons(judgements),
+        ensemble=_ensemble(),
+        earlier_steps=(
+            StepAbility("general.csv", 400, 0.91, 0.88, 0.85, Interval(0.934, 0.91, 0.955), 3),
+        ),
         shipped=Shipped(
             "static",
             "token and hashed bigram embeddings, 128 wide, convolution 192, int8 embeddings",

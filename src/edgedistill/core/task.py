@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from edgedistill.core.augmentation import AugmentationSpec as AugmentationSpec
 from edgedistill.core.augmentation import TextAugmentation
 from edgedistill.core.distillation import TeachingSpec
+from edgedistill.core.ensemble import EnsembleSpec, FurtherStudent
 from edgedistill.core.mixture import require_mixture
 from edgedistill.core.section import Section as Section
 from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
@@ -145,18 +146,21 @@ class StudentSpec(Section):
     """A student family (`edgedistill families`), or `auto` to search them under the budget."""
     options: dict[str, Any] = Field(default={})
     """Settings of that family; not with `auto`."""
+    ensemble: EnsembleSpec | None = None
 
     @model_validator(mode="after")
     def _auto_has_no_options(self) -> StudentSpec:
         if self.family == "auto" and self.options:
             raise ValueError("options need a family; 'auto' chooses them itself")
+        if self.family == "auto" and self.ensemble:
+            raise ValueError("an ensemble needs a family; 'auto' tries single students")
         return self
 
 
 class DistillationSpec(TeachingSpec):
     """How the student learns from its teacher."""
 
-    assistants: tuple[StudentSpec, ...] = ()
+    assistants: tuple[FurtherStudent, ...] = ()
     """Students in between, largest first: each learns its answers from the one before it, the first
     from the teacher, the student that ships from the last; they ship nothing."""
     augmentation: TextAugmentation = TextAugmentation()
@@ -199,6 +203,9 @@ class Requirements(Section):
     """Least share of labels that are equal alone and in a batch of 32."""
     out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
     """Least share of out-of-bounds test texts refused (needs such texts)."""
+    general_retention: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least share of the accuracy that the teacher has after its first step, on the validation rows
+    of that step, that the bundle keeps (lower bound; needs `teacher.steps`)."""
 
 
 class BudgetSpec(Section):
@@ -242,6 +249,11 @@ class TaskSpec(Section):
                 "distillation.strategy: auto needs a student.family: strategies are compared on "
                 "one student. Let family auto choose it first, then name it"
             )
+        if self.distillation.search is not None and self.student.ensemble:
+            raise ValueError(
+                "distillation.strategy: auto compares strategies on one student. Let it choose "
+                "first, then name the strategy beside student.ensemble"
+            )
         return self
 
     @model_validator(mode="after")
@@ -254,6 +266,14 @@ class TaskSpec(Section):
             )
         except ValueError as error:
             raise ValueError(f"distillation.augmentation.{error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> TaskSpec:
+        if self.requirements.general_retention is not None and not self.teacher.steps:
+            raise ValueError(
+                "requirements.general_retention: there is nothing to keep without teacher.steps"
+            )
         return self
 
     @model_validator(mode="after")

@@ -60,6 +60,8 @@ class Measurements:
     a batch (None: answers are made one at a time). `out_of_bounds_refused` is None without
     out-of-bounds test texts, `false_abstention` is None without a guard. `valid` counts generated
     texts that are whole and as the schema asks, and extracted records with every required field.
+    `general_retention`: of the accuracy that the teacher has after its first step, where it had
+    steps.
     """
 
     retention: Interval
@@ -71,6 +73,7 @@ class Measurements:
     out_of_bounds_refused: Count | None = None
     false_abstention: FalseAbstention | None = None
     valid: Count | None = None
+    general_retention: Interval | None = None
 
 
 def judge(
@@ -82,7 +85,8 @@ def judge(
     measured does not hold.
     """
     judgements = [
-        _retention(requirements, measured),
+        _retention("retention", requirements.retention, measured.retention, requirements),
+        _general_retention(requirements, measured),
         _size(requirements, measured),
         _latency(requirements, measured),
         _agreement("repeat agreement", requirements.repeat_agreement, measured.repeat_agreement),
@@ -111,22 +115,36 @@ def _why_not(judgement: Judgement) -> str:
     return f"{text}; judged on {bound}, the {basis}" if bound else text
 
 
-def _retention(requirements: Requirements, measured: Measurements) -> Judgement | None:
-    if requirements.retention is None:
+def _retention(
+    name: str, required: float | None, interval: Interval, requirements: Requirements
+) -> Judgement | None:
+    if required is None:
         return None
-    interval, percent = measured.retention, f"{requirements.confidence:.0%}"
+    percent = f"{requirements.confidence:.0%}"
     return Judgement(
-        "retention",
-        f"at least {requirements.retention:.2%}",
+        name,
+        f"at least {required:.2%}",
         f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%})",
         interval.low,
-        interval.low >= requirements.retention,
+        interval.low >= required,
         {
             "bound": f"{interval.low:.2%}",
             "basis": f"lower end of the {percent} interval (paired bootstrap)",
             **interval.as_json(),
         },
     )
+
+
+def _general_retention(requirements: Requirements, measured: Measurements) -> Judgement | None:
+    if not isinstance(requirements, ClassificationRequirements):
+        return None
+    name, required = "general retention", requirements.general_retention
+    if required is None or measured.general_retention is not None:
+        interval = measured.general_retention
+        return None if interval is None else _retention(name, required, interval, requirements)
+    why = "the teacher had no step before the task's own rows"
+    asked = f"at least {required:.2%}"
+    return Judgement(name, asked, f"not measured: {why}", 0.0, False, {"basis": why})
 
 
 def _size(requirements: Requirements, measured: Measurements) -> Judgement | None:

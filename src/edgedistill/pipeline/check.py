@@ -16,6 +16,7 @@ from edgedistill.core.task import TaskSpec
 from edgedistill.core.task_file import load_task
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
+from edgedistill.data.step_rows import load_steps
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
 from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
@@ -56,6 +57,10 @@ def check_task(path: Path) -> CheckResult:
     with TemporaryDirectory() as scratch:
         quarantine = Path(scratch) / "quarantine.jsonl"
         dataset = load_dataset(spec, root=path.parent, quarantine=quarantine)
+        steps, *_ = [
+            load_steps(settings.steps, spec, dataset, path.parent, quarantine)
+            for settings in (spec.teacher, *spec.teachers)
+        ]
     source = resolve_teacher(spec.teacher.source, root=path.parent, sha256=spec.teacher.sha256)
     if spec.teacher.num_epochs == 0:
         require_labels(source, dataset.labels)
@@ -75,6 +80,7 @@ def check_task(path: Path) -> CheckResult:
         inside,
         [(settings, folder / "config.json") for settings, folder in further],
         trainings,
+        [len(rows.train) for rows in steps],
     )
     warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
     warnings = [*warnings, *search_warnings(spec, expected, trainings)]
@@ -124,12 +130,15 @@ def expected_internals(
     """
     from edgedistill.models.internals_cache import internals_bytes
     from edgedistill.pipeline.search import assistants_of, candidates_of
+    from edgedistill.pipeline.stages.ensemble import members_of
     from edgedistill.pipeline.stages.internals import reason_against
     from edgedistill.pipeline.stages.trials import layers_tried
 
-    candidates, assistants = candidates_of(spec), assistants_of(spec)
-    require_fitting(spec, candidates, assistants, source)
-    layers = layers_tried(spec, candidates, assistants, source)
+    candidates, others = candidates_of(spec), assistants_of(spec)
+    if isinstance(spec, TaskSpec):
+        others = [*members_of(spec), *others]
+    require_fitting(spec, candidates, others, source)
+    layers = layers_tried(spec, candidates, others, source)
     if not layers:
         return None
     size_bytes = internals_bytes(layers, teacher_shape(source), lengths)

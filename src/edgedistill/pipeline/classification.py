@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +17,11 @@ from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.ensemble import ENSEMBLE, members_of, train_together
 from edgedistill.pipeline.stages.further import find_further, hear_all
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.internals import prepare_internals
-from edgedistill.pipeline.stages.student import train_student
+from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.trials import choose_strategy, layers_tried
@@ -35,20 +36,29 @@ def carry_out(context: Context) -> Verified:
     Raises:
         SpecError, MissingSignal: as `prepare_ground`.
     """
-    candidates, ground = candidates_of(context.spec), prepare_ground(context)
-    data, transfer, chosen = ground.data, ground.transfer, None
+    candidates, members = candidates_of(context.spec), members_of(context.spec)
+    ground = prepare_ground(context)
+    chosen = together = None
+    trained = dict[str, TrainedStudent]()
     if context.spec.distillation.search is not None:
         chosen = choose_strategy(ground, candidates[0])
         ground = chosen.ground
+        if chosen.student is not None:
+            trained[candidates[0].name] = chosen.student
+    if members:
+        together = train_together(ground, members)
+        trained = together.tried
+        candidates = [each.candidate for each in trained.values()]
 
     def make(candidate: Candidate) -> Artefact:
-        made = chosen and chosen.student
-        return make_artefact(ground, made or train_student(ground, candidate))
+        student = trained.get(candidate.name) or train_student(ground, candidate)
+        return make_artefact(ground, student)
 
-    logits, _ = transfer.outputs("validation")
-    teacher_right = np.argmax(logits, axis=1) == data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(ground), teacher_right)
-    return verify_choice(ground, tried, chosen.tried if chosen else None)
+    logits, _ = ground.transfer.outputs("validation")
+    teacher_right = np.argmax(logits, axis=1) == ground.data.dataset.targets("validation")
+    tried = search(context, candidates, make, _size_forecast(ground, members), teacher_right)
+    strategies = chosen.tried if chosen else None
+    return verify_choice(ground, tried, together=together, strategies=strategies)
 
 
 def prepare_ground(context: Context) -> Ground:
@@ -59,10 +69,11 @@ def prepare_ground(context: Context) -> Ground:
         MissingSignal: the strategy needs what student or teacher cannot tell.
     """
     spec = context.spec
-    candidates, assistants = candidates_of(spec), assistants_of(spec)
+    candidates, members = candidates_of(spec), members_of(spec)
+    assistants = assistants_of(spec)
     if not is_default(spec):
         source = resolve_teacher(spec.teacher.source, root=context.root)
-        require_fitting(spec, candidates, assistants, source)
+        require_fitting(spec, candidates, [*assistants, *members], source)
     data = prepare_data(context)
     if spec.distillation.search is not None:
         require_rows(len(data.dataset.validation))
@@ -75,13 +86,13 @@ def prepare_ground(context: Context) -> Ground:
         mixture = prepare_mixture(ground, *hear_all(context, data, transfer), targets)
         ground = replace(ground, instead=mixture)
 
-    layers = layers_tried(spec, candidates, assistants, teacher.source)
+    layers = layers_tried(spec, candidates, [*assistants, *members], teacher.source)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     return with_assistants(ground, assistants)
 
 
-def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
-    """Bytes of model and tokenizer of a candidate, before it is trained."""
+def _size_forecast(ground: Ground, members: Sequence[Candidate]) -> Callable[[Candidate], int]:
+    """Bytes of model and tokenizer of a candidate, before it is exported."""
     from edgedistill.models.families import FAMILIES
 
     data, teacher, transfer = ground.data, ground.teacher, ground.transfer
@@ -89,10 +100,14 @@ def _size_forecast(ground: Ground) -> Callable[[Candidate], int]:
     shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
     fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
 
-    def size_bytes(candidate: Candidate) -> int:
+    def model_bytes(candidate: Candidate) -> int:
         family = FAMILIES.load(candidate.family)
         config = family.config(**candidate.options)
         num_labels, hidden = len(data.dataset.labels), int(shape["hidden_size"])
-        return int(family.size_bytes(config, num_rows, num_labels, hidden)) + fixed
+        return int(family.size_bytes(config, num_rows, num_labels, hidden))
+
+    def size_bytes(candidate: Candidate) -> int:
+        parts = members if candidate.family == ENSEMBLE else [candidate]
+        return sum(model_bytes(part) for part in parts) + fixed
 
     return size_bytes

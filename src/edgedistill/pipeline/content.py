@@ -28,6 +28,7 @@ from edgedistill.evaluate.metrics import (
 )
 from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.robustness import RobustnessRow, measure_robustness
+from edgedistill.pipeline.ensemble_report import ensemble_summary
 from edgedistill.pipeline.evidence import Control
 from edgedistill.pipeline.measurement import Measured
 from edgedistill.pipeline.packaging import machine
@@ -41,6 +42,7 @@ from edgedistill.pipeline.report_basis import (
 )
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.ensemble import DISTILLED
 from edgedistill.pipeline.stages.made_texts import notes_on
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
@@ -71,6 +73,7 @@ def report_content(
         verdict_content(spec, judgements, findings),
         shipped=_shipped(made, measured, bundle),
         quality=_quality(measured, controls, len(dataset.labels), spec.requirements.confidence),
+        ensemble=ensemble_summary(made),
         ledger=ledger.hops,
         candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
@@ -275,8 +278,11 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     student, teacher = made.artefact.student, made.ground.teacher
-    accuracy = "validation accuracy"
-    trained = [("teacher", accuracy, teacher.training), ("student", CLOSENESS, student.training)]
+    accuracy, closeness = "validation accuracy", CLOSENESS
+    if student.candidate.name == DISTILLED:
+        closeness = CLOSENESS.replace("teacher", "ensemble")
+    trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
+    trained += [(each.candidate.name, closeness, each.training) for each in student.members]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
     settings = made.ground.context.spec.distillation.augmentation

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
-from edgedistill.core.teachers import TeacherSpec
+from edgedistill.core.teachers import ClassifierTeacher, TeacherSpec
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
 #: (MiniLM on CLINC150, 2 cores: 0.95 in FP32, 1.2 in BF16, quiet; less beside other work).
@@ -118,6 +118,7 @@ def forecast(
     inside: ExpectedInternals | None = None,
     further: Sequence[tuple[TeacherSpec, Path]] = (),
     trainings: float = 0.0,
+    step_rows: Sequence[int] = (),
 ) -> Forecast:
     """Forecast of a run on this machine.
 
@@ -128,6 +129,7 @@ def forecast(
         inside: what is to be kept of the teacher's inside; None where nothing is asked for.
         further: settings and config.json of each further teacher that is there.
         trainings: of the student, that trying strategies would take if nothing limited it.
+        step_rows: training rows of each step of the teacher's fine-tuning before the task's own.
     """
     network = _Network.of(config)
     rate = matrix_rate() * EFFICIENCY / tokens_a_text
@@ -135,7 +137,7 @@ def forecast(
     transfer = num_rows + spec.distillation.augmentation.most_texts
     seconds = {
         "data": 2.0 + num_rows * 2e-4,
-        "teacher": network.fine_tuning_s(spec.teacher, num_rows, rate),
+        "teacher": _teacher_s(network, spec.teacher, num_rows, step_rows, rate),
         "transfer": forward * transfer,
         "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
@@ -165,10 +167,27 @@ def forecast(
     return Forecast(seconds, int(memory), int(disk), kept_bytes)
 
 
+def _teacher_s(
+    network: _Network, settings: TeacherSpec, num_rows: int, step_rows: Sequence[int], rate: float
+) -> float:
+    """Seconds of fine-tuning through all steps; replayed rows make an epoch longer."""
+    if not isinstance(settings, ClassifierTeacher) or not step_rows:
+        return network.fine_tuning_s(settings, num_rows, rate)
+    seconds = network.fine_tuning_s(settings, round(num_rows / (1 - settings.replay)), rate)
+    for step, num in zip(settings.steps, step_rows, strict=True):
+        settings_of_step = settings.model_copy(update={"num_epochs": step.num_epochs})
+        seconds += network.fine_tuning_s(settings_of_step, round(num / (1 - step.replay)), rate)
+    return seconds
+
+
 def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+    if isinstance(spec, TaskSpec) and (together := spec.student.ensemble):
+        # The members, and one that learns from them.
+        once *= together.num_members + (together.ships != "ensemble")
+        once += sum(FAMILY_COST[member.family] for member in together.others)
     # What a part reads every batch more often: twice; once, without the way back.
     names = [part.name for part in distillation.strategy]
     views = 2 * names.count("consistency") + names.count("average") / 3

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.extraction_task import ExtractionStudent
@@ -64,14 +65,16 @@ def assistants_of(spec: StrategySpec) -> list[Candidate]:
     Raises:
         SpecError: an unknown family, or options that it does not have.
     """
-    assistants: Sequence[StudentSpec | ExtractionStudent] = spec.distillation.assistants
+    assistants: Sequence[FurtherStudent | ExtractionStudent] = spec.distillation.assistants
     return [
         candidate_of(settings, f"assistant-{place}", f"distillation.assistants.{place - 1}.options")
         for place, settings in enumerate(assistants, start=1)
     ]
 
 
-def candidate_of(settings: StudentSpec | ExtractionStudent, name: str, key: str) -> Candidate:
+def candidate_of(
+    settings: StudentSpec | ExtractionStudent | FurtherStudent, name: str, key: str
+) -> Candidate:
     """A student of a family and options that `key` of the task file names.
 
     Raises:

@@ -47,7 +47,8 @@ def is_default(spec: StrategySpec) -> bool:
     """Whether a student learns its teacher's answers, and learns once: what every family may."""
     settings = spec.distillation
     once = settings.generations == 1 and not settings.assistants and settings.search is None
-    return is_plain(spec) and once
+    together = isinstance(spec, TaskSpec) and spec.student.ensemble
+    return is_plain(spec) and once and not together
 
 
 def teacher_shape(source: Path) -> NetworkShape:

@@ -109,3 +109,18 @@ def test_false_abstention_limit_allows_chance_and_no_more() -> None:
 def test_impossible_counts_are_refused() -> None:
     with pytest.raises(ValueError):
         Count(3, 2)
+
+
+def test_general_retention_is_judged_on_its_lower_end() -> None:
+    required = REQUIRED.model_copy(update={"general_retention": 0.9})
+    assert "general retention" not in _by_name(GOOD)
+    for low, holds in ((0.9, True), (0.899, False)):
+        measured = replace(GOOD, general_retention=Interval(0.95, low, 0.97))
+        judgement = _by_name(measured, required)["general retention"]
+        assert judgement.holds is holds
+        assert judgement.bound == low
+        # Retention of the task's own rows is another matter.
+        assert _by_name(measured, required)["retention"].bound == 0.985
+    missing = _by_name(GOOD, required)["general retention"]
+    assert not missing.holds
+    assert "no step" in missing.measured

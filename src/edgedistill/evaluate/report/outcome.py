@@ -78,8 +78,10 @@ def _what_ships(content: ReportContent) -> str:
     if content.shipped is None:
         return "No bundle was made."
     footprint, teacher = content.shipped.footprint, content.shipped.teacher
+    family = content.shipped.family
+    what = "an ensemble" if family == "ensemble" else f"a {family} student"
     text = (
-        f"The bundle is a {content.shipped.family} student of {data_size(footprint.size_bytes)} "
+        f"The bundle is {what} of {data_size(footprint.size_bytes)} "
         f"that answers a text in {milliseconds(footprint.latency.p50_ms)} "
         f"(p95 {milliseconds(footprint.latency.p95_ms)}), tokenization included"
     )

@@ -37,11 +37,13 @@ LEAST_BATCH = 16
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """A trained candidate on disk, and the record of its training."""
+    """A trained candidate on disk, and the record of its training. `members`: of an ensemble, whose
+    record has their `weights` and how they are averaged."""
 
     candidate: Candidate
     stage: StageResult
     training: dict[str, Any]
+    members: tuple[TrainedStudent, ...] = ()
 
 
 def train_student(
@@ -105,9 +107,14 @@ def teach(
 
 
 def load_student(ground: AnyGround, trained: TrainedStudent) -> Any:
-    """The trained student as a module in evaluation mode."""
+    """The trained student, or ensemble, as a module in evaluation mode."""
     from safetensors.torch import load_file
 
+    from edgedistill.models.students.ensemble import Ensemble
+
+    if trained.members:
+        members = [load_student(ground, member) for member in trained.members]
+        return Ensemble(members, trained.training["weights"], trained.training["average"]).eval()
     model, _ = build_student(ground, trained.candidate)
     model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
     return model.eval()

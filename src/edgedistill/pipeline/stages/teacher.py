@@ -11,6 +11,7 @@ from edgedistill.core.artefacts import Dataset
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.core.teachers import ClassifierTeacher, TeacherSpec
+from edgedistill.data.step_rows import step_files
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
@@ -31,14 +32,18 @@ ROOMS = (
     "train/batches",
     "train/checkpoint",
     "train/loop",
+    "train/replay",
     "train/spikes",
     "train/tune/anchored",
+    "train/tune/elastic",
     "train/tune/supervised",
+    "data/step_rows",
     "models/inference",
     "models/teachers",
     "tasks",
     "runtime/tokenizer",
     "pipeline/stages/teacher",
+    "pipeline/stages/tuning",
 )
 
 
@@ -83,59 +88,30 @@ def prepare_teacher(
         "settings": settings.model_dump(mode="json", include=TRAINED_BY),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
+        "steps": {
+            str(file): sha256_of(file)
+            for file in step_files(settings.steps, context.root)
+            if file.is_file()
+        },
     }
 
     def compute(folder: Path) -> None:
+        # Here, not above: that module needs what stands below.
+        from edgedistill.pipeline.stages.tuning import Course, fine_tune
+
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = TextEncoder(folder / TOKENIZER, spec.input.max_tokens)
         if settings.num_epochs == 0:
             record = _use_as_it_is(data.dataset, encoder, source)
         else:
-            record = _fine_tune(context, settings, name, data.dataset, encoder, source, folder)
+            record = fine_tune(
+                Course(context, settings, name, data.dataset, encoder), source, folder
+            )
         write_json(folder / TRAINING, record)
 
     stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     encoder = TextEncoder(stage.folder / TOKENIZER, spec.input.max_tokens)
     return Teacher(stage, encoder, read_json(stage.folder / TRAINING), source, digest)
-
-
-def _fine_tune(
-    context: Context,
-    settings: ClassifierTeacher,
-    name: str,
-    dataset: Dataset,
-    encoder: TextEncoder,
-    source: Path,
-    folder: Path,
-) -> dict[str, Any]:
-    import torch
-
-    from edgedistill.models.teachers.encoder import new_classifier, save_classifier
-    from edgedistill.train.batches import TrainingSet
-    from edgedistill.train.tune.anchored import Anchored
-    from edgedistill.train.tune.supervised import Supervised
-
-    torch.manual_seed(context.spec.seed)
-    model = new_classifier(source, len(dataset.labels))
-    hold_table(model, settings)
-    texts = encoder.encode(dataset.texts("train"))
-    step: Any = Supervised(label_smoothing=settings.label_smoothing)
-    if settings.l2_sp:
-        step = Anchored(step, model.encoder, settings.l2_sp)
-    record = train_teacher(
-        context,
-        settings,
-        model,
-        step,
-        TrainingSet(texts, dataset.targets("train"), encoder.pad_id),
-        score=_likelihood(dataset, encoder, settings.label_smoothing),
-        folder=folder,
-        name=name,
-        # One pull at a time: decay would draw the same weights towards 0.
-        **({"weight_decay": 0.0} if settings.l2_sp else {}),
-    )
-    save_classifier(model, folder / CLASSIFIER, dataset.labels)
-    return record
 
 
 def hold_table(model: Any, settings: TeacherSpec) -> None:
@@ -183,27 +159,6 @@ def train_teacher(
     )
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
-
-
-def _likelihood(dataset: Dataset, encoder: TextEncoder, smoothing: float) -> Any:
-    """A function that scores a model: minus the loss it is trained with, on the validation split.
-
-    The epoch that is kept is chosen by it: a few thousand texts count accuracy so coarsely that an
-    early epoch may win by luck, whereas the loss uses every probability.
-    """
-    import torch
-
-    from edgedistill.models.inference import model_outputs
-    from edgedistill.train.tune.supervised import labelled_cross_entropy
-
-    texts = encoder.encode(dataset.texts("validation"))
-    targets = torch.from_numpy(dataset.targets("validation"))
-
-    def score(model: Any) -> float:
-        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
-        return -float(labelled_cross_entropy(torch.from_numpy(logits), targets, smoothing))
-
-    return score
 
 
 def _use_as_it_is(dataset: Dataset, encoder: TextEncoder, source: Path) -> dict[str, Any]:

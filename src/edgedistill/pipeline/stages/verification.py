@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +14,14 @@ from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.guard_fit import FittedGuard
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.verdict import judge
+from edgedistill.pipeline.abilities import abilities_kept
 from edgedistill.pipeline.evidence import Control, calibrated_guard, control_answers
 from edgedistill.pipeline.fidelity import keep_ledger
 from edgedistill.pipeline.measurement import Measured, measure
 from edgedistill.pipeline.packaging import golden_rows, machine, versions, write_task_bundle
 from edgedistill.pipeline.search import CONTROL, Tried
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.ensemble import Together
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
@@ -46,22 +48,32 @@ class Made:
     undistilled: TrainedStudent | None
     linear: TrainedStudent
     teacher_file: Path
+    together: Together | None = None
     strategies: StrategiesTried | None = None
 
 
 def verify_choice(
-    ground: Ground, tried: Sequence[Tried], strategies: StrategiesTried | None = None
+    ground: Ground,
+    tried: Sequence[Tried],
+    *,
+    together: Together | None = None,
+    strategies: StrategiesTried | None = None,
 ) -> Verified:
-    """Judge the chosen candidate on the file that ships; `strategies`: those that were tried."""
+    """Judge the chosen candidate on the file that ships.
+
+    Args:
+        together: the ensemble that it comes of. strategies: those that were tried.
+    """
     artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
-    candidate = artefact.student.candidate
+    # An ensemble's control is one of its members: what one network does without a teacher.
+    candidate = together.members[0].candidate if together else artefact.student.candidate
     # As a control it depends on nothing of the distillation: one result serves every bundle.
     linear = train_student(ground, CONTROL, distilled=False)
     undistilled = None
     if candidate.family != CONTROL.family:
         undistilled = train_student(ground, candidate, distilled=False)
     teacher_file = export_teacher(ground)
-    made = Made(ground, tried, artefact, undistilled, linear, teacher_file, strategies)
+    made = Made(ground, tried, artefact, undistilled, linear, teacher_file, together, strategies)
     inputs = {
         "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
         "tried": [
@@ -97,14 +109,16 @@ def _compute(made: Made, folder: Path) -> None:
         ground, made.artefact, made.teacher_file, folder / BUNDLE, classifier, fitted
     )
     ledger = keep_ledger(ground, made.artefact, classifier)
-    judgements = judge(
-        made.ground.context.spec.requirements, measured.measurements, hops=ledger.hops
+    steps = abilities_kept(ground, classifier)
+    measurements = replace(
+        measured.measurements, general_retention=steps[0].kept if steps else None
     )
+    judgements = judge(ground.context.spec.requirements, measurements, hops=ledger.hops)
     bundle = _write(made, folder, fitted, judgements, measured.summary)
     write_archive(bundle, folder / ARCHIVE)
     _save_answers(folder, measured, controls)
     content = report_content(made, fitted, measured, controls, ledger, judgements, bundle)
-    write_verdict(folder, content, judgements, measured.summary)
+    write_verdict(folder, replace(content, earlier_steps=steps), judgements, measured.summary)
 
 
 def _write(
