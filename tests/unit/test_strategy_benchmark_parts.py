@@ -147,7 +147,7 @@ def test_validation_chooses_and_the_test_is_scored_once(
     runs, catalogue = parts["strategies_runs"], parts["strategies_catalogue"]
     scoring = Scoring(parts)
     monkeypatch.setattr(runs, "score", scoring)
-    monkeypatch.setitem(runs.ROWS, "clinc", lambda folder, quick: ".")
+    monkeypatch.setitem(runs.ROWS, "clinc", lambda _, __: ".")
     case = parts["strategies_cases"].all_cases()["clinc-small"]
     (feature,) = (s for s in case.strategies if s.name == "feature")
     shop = runs.Workshop(tmp_path, True, silent)
@@ -175,7 +175,7 @@ def test_what_a_task_refuses_is_said_and_the_others_go_on(
 ) -> None:
     runs, catalogue = parts["strategies_runs"], parts["strategies_catalogue"]
     monkeypatch.setattr(runs, "score", Scoring(parts))
-    monkeypatch.setitem(runs.ROWS, "clinc", lambda folder, quick: ".")
+    monkeypatch.setitem(runs.ROWS, "clinc", lambda _, __: ".")
     case = parts["strategies_cases"].all_cases()["clinc-small"]
     strange = catalogue.Strategy("strange", "none", ({"strategy": "wishing"},))
     shop = runs.Workshop(tmp_path, True, silent)
