@@ -31,8 +31,10 @@ from edgedistill.pipeline.extraction.boundary import FittedBoundary
 from edgedistill.pipeline.extraction.measurement import Measured, Shipped, through_bundle
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.report_basis import (
+    CLOSENESS,
     false_abstention_interval,
     making,
+    teaching_notes,
     verdict_content,
     with_files,
 )
@@ -253,10 +255,10 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     loss = "minus validation loss (nats a token)"
-    closeness = "minus divergence from the teacher (validation)"
     trained = [
         ("teacher", loss, made.ground.teacher.training),
-        ("student", closeness, made.student.training),
+        ("student", CLOSENESS, made.student.training),
         ("control without distillation", loss, made.control.training),
     ]
-    return making(made.ground.context, trained)
+    notes = teaching_notes(made.ground, made.student.training)
+    return making(made.ground.context, trained, notes=notes)

@@ -1,58 +1,119 @@
-"""Stage `student`: a tagger cut out of the teacher, distilled or (as control) on spans alone."""
+"""Stage `student`: taggers cut out of the teacher, distilled or (as control) on spans alone."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgedistill.core.errors import SpecError
+from edgedistill.core.artefacts import Encoded
 from edgedistill.core.extraction_task import ExtractionSpec
-from edgedistill.core.files import read_json, write_json
+from edgedistill.core.protocols import Signal
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments
 from edgedistill.pipeline.extraction.teacher import Teacher, likelihood
 from edgedistill.pipeline.extraction.transfer import TransferSet
-from edgedistill.pipeline.stages.student import WEIGHTS, loop_config
-from edgedistill.pipeline.stages.teacher import CHECKPOINTS, TRAINING
+from edgedistill.pipeline.stages.any_ground import Answers, AnyGround, Candidate
+from edgedistill.pipeline.stages.student import TrainedStudent, load_student, train_student
 from edgedistill.pipeline.store import StageResult
+from edgedistill.tasks.classification import TextEncoder
 
-ROOMS = ("train", "models", "tasks", "pipeline/stages/student", "pipeline/extraction/student")
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgedistill.train.token_rows import TokenSet
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every student of a run grows on."""
+class Ground(AnyGround):
+    """What students of a run grow on; their rows are tokens."""
+
+    rooms: ClassVar[tuple[str, ...]] = ("pipeline/extraction/student",)
 
     context: Context[ExtractionSpec]
     data: PreparedDocuments
     teacher: Teacher
     transfer: TransferSet
 
-    @cached_property
-    def material(self) -> Any:
-        """What students are built from; students copy what they take of it."""
-        from edgedistill.models.students.family import Material
-        from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
+    @property
+    def encoder(self) -> TextEncoder:
+        """The tokenizer that ships."""
+        return self.teacher.encoder.encoder
 
-        model, texts = self.teacher.load(), self.transfer.labelled.texts
-        table = model.encoder.get_input_embeddings().weight
-        used = used_tokens([self.transfer.real_ids], vocabulary_size=len(table))
-        return Material(
-            teacher=model,
-            kept=keep_tokens(table, used.tolist(), self.teacher.encoder.encoder.special_ids),
-            train=texts,
-            targets=np.zeros(len(texts), np.int64),
-            num_labels=len(self.teacher.tags),
-            max_tokens=self.context.spec.input.max_tokens,
-            pad_id=self.teacher.pad_id,
-            seed=self.context.spec.seed,
-        )
+    @property
+    def texts(self) -> Encoded:
+        """The transfer set."""
+        return self.transfer.documents.texts
+
+    @property
+    def labelled(self) -> tuple[Encoded, np.ndarray]:
+        """The training texts; a text as a whole has no label."""
+        texts = self.transfer.labelled.texts
+        return texts, np.zeros(len(texts), np.int64)
+
+    @property
+    def num_labels(self) -> int:
+        """Tags of the task."""
+        return len(self.teacher.tags)
+
+    @property
+    def validation(self) -> tuple[Encoded, np.ndarray]:
+        """The validation texts; of their tokens those with characters count."""
+        documents = self.teacher.encoder.encode(self.data.rows.validation)
+        return documents.texts, documents.is_content
+
+    def validation_tags(self) -> np.ndarray:
+        """The right tag of each validation token that counts, int64."""
+        documents = self.teacher.encoder.encode(self.data.rows.validation)
+        return np.asarray(documents.tags[documents.is_content], dtype=np.int64)
+
+    def load_teacher(self) -> Any:
+        """The teacher as a module in evaluation mode."""
+        return self.teacher.load()
+
+    def teachers_answers(self) -> Answers:
+        """The teacher's answers, [num_tokens, tags]."""
+        transfer = self.transfer
+        return Answers(transfer.stage.fingerprint, transfer.logits, transfer.validation_logits())
+
+    def formed(self, student: nn.Module) -> nn.Module:
+        """The same network with its head on every token."""
+        from edgedistill.models.students.bert_blocks import TransformerStudent, TransformerTagger
+
+        assert isinstance(student, TransformerStudent)
+        return TransformerTagger.of(student)
+
+    def examples(self, answers: np.ndarray) -> TokenSet:
+        """Texts with the answers to their tokens, and their tags where they have some."""
+        from edgedistill.train.token_rows import TokenSet
+
+        documents, texts = self.transfer.documents, self.taught
+        num = len(texts.ids)
+        kept = self.internals.signals if self.internals else None
+        return TokenSet(
+            texts, documents.is_content[:num], documents.tags[:num], self.encoder.pad_id,
+            {Signal.LOGITS: answers[:num]}, kept or {},
+        )  # fmt: skip
+
+    def labelled_examples(self) -> TokenSet:
+        """The training texts with their tags alone."""
+        from edgedistill.train.token_rows import TokenSet
+
+        documents = self.transfer.labelled
+        return TokenSet(documents.texts, documents.is_content, documents.tags, self.encoder.pad_id)
+
+    def undistilled_score(self) -> Callable[[Any], float]:
+        """Minus the cross-entropy a token, on the validation split."""
+        validation = self.teacher.encoder.encode(self.data.rows.validation)
+        return likelihood(validation, self.encoder.pad_id)
+
+    def logits(self, model: Any, texts: Encoded) -> np.ndarray:
+        """What a model answers to every token, float32 [num_tokens, tags]."""
+        from edgedistill.models.inference import token_outputs
+
+        return token_outputs(model, texts, pad_id=self.encoder.pad_id)[0]
 
 
 @dataclass(frozen=True)
@@ -60,131 +121,23 @@ class Student:
     """A trained student on disk, and the record of its training."""
 
     ground: Ground
-    stage: StageResult
-    training: dict[str, Any]
+    trained: TrainedStudent
+
+    @property
+    def stage(self) -> StageResult:
+        """The stage that trained it."""
+        return self.trained.stage
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The record of its training."""
+        return self.trained.training
 
     def load(self) -> Any:
         """The student as a module in evaluation mode."""
-        from safetensors.torch import load_file
-
-        model, _ = _build(self.ground)
-        model.load_state_dict(load_file(self.stage.folder / WEIGHTS))
-        return model.eval()
+        return load_student(self.ground, self.trained)
 
 
-def checked_config(spec: ExtractionSpec) -> Any:
-    """The settings of the student's family; raises SpecError for what it lacks."""
-    from pydantic import ValidationError
-
-    from edgedistill.models.families import FAMILIES
-
-    config = FAMILIES.load(spec.student.family).config
-    try:
-        return config(**spec.student.options)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise SpecError(
-            f"student.options.{key}: {fault['msg']}",
-            fix=f"options of {spec.student.family}: {', '.join(config.model_fields)}",
-        ) from error
-
-
-def train_student(ground: Ground, *, distilled: bool = True) -> Student:
+def train(ground: Ground, candidate: Candidate, *, distilled: bool = True) -> Student:
     """The trained student; `distilled=False` trains the same network on the spans alone."""
-    context, spec = ground.context, ground.context.spec
-    inputs = {
-        "transfer": ground.transfer.stage.fingerprint,
-        "student": spec.student.model_dump(mode="json"),
-        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
-        "seed": spec.seed,
-    }
-    name = "student" if distilled else "control"
-
-    def compute(folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        model, recipe = _build(ground)
-        record = _train(ground, model, recipe, name, folder, distilled=distilled)
-        state = {n: t.detach().contiguous() for n, t in model.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
-        write_json(folder / TRAINING, record)
-
-    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
-    return Student(ground, stage, read_json(stage.folder / TRAINING))
-
-
-def _build(ground: Ground) -> tuple[Any, Any]:
-    """(module, recipe) before training."""
-    import torch
-
-    from edgedistill.models.families import FAMILIES
-    from edgedistill.models.students.bert_blocks import TransformerTagger
-
-    spec = ground.context.spec
-    family, config, material = (
-        FAMILIES.load(spec.student.family), checked_config(spec), ground.material,
-    )  # fmt: skip
-    torch.manual_seed(spec.seed)
-    return TransformerTagger.of(family.build(material, config)), family.recipe
-
-
-def _train(
-    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
-) -> dict[str, Any]:
-    from edgedistill.core.protocols import Signal
-    from edgedistill.train.distill.response import Response, ResponseConfig
-    from edgedistill.train.loop import train
-    from edgedistill.train.token_rows import OfTokens, TokenSet
-    from edgedistill.train.tune.supervised import Supervised
-
-    transfer, settings = ground.transfer, ground.context.spec.distillation
-    pad_id = ground.teacher.pad_id
-    if distilled:
-        documents = transfer.documents
-        signals = {Signal.LOGITS: transfer.logits}
-        temperature = settings.temperature or recipe.temperature
-        config = ResponseConfig(
-            temperature=temperature, hard_weight=settings.hard_weight,
-            energy_weight=settings.energy_weight,
-        )  # fmt: skip
-        step, score = OfTokens(Response(config)), _closeness(ground, temperature)
-    else:
-        documents, signals = transfer.labelled, {}
-        validation = ground.teacher.encoder.encode(ground.data.rows.validation)
-        step = OfTokens(Supervised(label_smoothing=recipe.label_smoothing))
-        score = likelihood(validation, pad_id)
-    result = train(
-        model, step,
-        TokenSet(documents.texts, documents.is_content, documents.tags, pad_id, signals),
-        score=score,
-        config=loop_config(
-            recipe, len(documents), seed=ground.context.spec.seed, is_control=not distilled,
-            num_epochs=settings.num_epochs,
-        ),
-        checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
-    )  # fmt: skip
-    shutil.rmtree(folder / CHECKPOINTS)
-    return asdict(result)
-
-
-def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
-    """A function that scores a model: minus the divergence from the teacher on validation tokens.
-
-    The epoch that is kept is chosen by it: it uses every probability, where an F1 over a few
-    hundred spans may pick an early epoch by luck.
-    """
-    import torch
-
-    from edgedistill.models.inference import token_outputs
-    from edgedistill.train.distill.logit_losses import softened_kl
-
-    documents = ground.teacher.encoder.encode(ground.data.rows.validation)
-    kept = documents.is_content
-    target = torch.from_numpy(ground.transfer.validation_logits()[kept])
-
-    def score(model: Any) -> float:
-        logits, _ = token_outputs(model, documents.texts, pad_id=ground.teacher.pad_id)
-        return -float(softened_kl(torch.from_numpy(logits[kept]), target, temperature))
-
-    return score
+    return Student(ground, train_student(ground, candidate, distilled=distilled))

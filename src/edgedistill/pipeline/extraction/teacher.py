@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.core.extraction_task import ExtractionSpec, ExtractionTeacher
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
@@ -74,15 +74,25 @@ class Teacher:
         return load_classifier(self.stage.folder / CLASSIFIER, self.tags, EncoderTagger)
 
 
-def prepare_teacher(context: Context[ExtractionSpec], data: PreparedDocuments) -> Teacher:
-    """Fine-tune on the training split; the validation loss chooses the epoch."""
-    spec = context.spec
-    source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
+def prepare_teacher(
+    context: Context[ExtractionSpec],
+    data: PreparedDocuments,
+    settings: ExtractionTeacher | None = None,
+    name: str = "teacher",
+) -> Teacher:
+    """Fine-tune on the training split; the validation loss chooses the epoch.
+
+    Args:
+        settings: of a further teacher; left out, the task's `teacher`.
+        name: of the stage.
+    """
+    spec, settings = context.spec, settings or context.spec.teacher
+    source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
     digest = sha256_of(source / WEIGHTS)
     inputs = {
         "data": data.stage.fingerprint,
         "weights": digest,
-        "settings": spec.teacher.model_dump(mode="json", exclude={"source", "sha256"}),
+        "settings": settings.model_dump(mode="json", exclude={"source", "sha256", "weight"}),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
     }
@@ -90,17 +100,19 @@ def prepare_teacher(context: Context[ExtractionSpec], data: PreparedDocuments) -
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = encoder_of(spec, folder)
-        record = _fine_tune(context, data, encoder, source, folder)
+        record = _fine_tune(context, settings, name, data, encoder, source, folder)
         record["whole_words"] = encoder.whole_words(data.rows.train)
         write_json(folder / TRAINING, record)
 
-    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     training = read_json(stage.folder / TRAINING)
     return Teacher(stage, encoder_of(spec, stage.folder), training, source, digest)
 
 
 def _fine_tune(
     context: Context[ExtractionSpec],
+    settings: ExtractionTeacher,
+    name: str,
     data: PreparedDocuments,
     encoder: DocumentEncoder,
     source: Path,
@@ -109,23 +121,24 @@ def _fine_tune(
     import torch
 
     from edgedistill.models.teachers.encoder import EncoderTagger, new_classifier, save_classifier
-    from edgedistill.train.token_rows import OfTokens, TokenSet
+    from edgedistill.train.token_rows import TokenSet
     from edgedistill.train.tune.supervised import Supervised
 
     spec, pad_id, tags = context.spec, encoder.encoder.pad_id, tag_names(encoder.fields)
     torch.manual_seed(spec.seed)
     model = new_classifier(source, len(tags), EncoderTagger)
     train, validation = (encoder.encode(rows) for rows in (data.rows.train, data.rows.validation))
-    smoothing = spec.teacher.label_smoothing
-    hold_table(model, spec.teacher)
+    smoothing = settings.label_smoothing
+    hold_table(model, settings)
     record = train_teacher(
         context,
-        spec.teacher,
+        settings,
         model,
-        OfTokens(Supervised(label_smoothing=smoothing)),
+        Supervised(label_smoothing=smoothing),
         TokenSet(train.texts, train.is_content, train.tags, pad_id),
         score=likelihood(validation, pad_id, smoothing),
         folder=folder,
+        name=name,
     )
     save_classifier(model, folder / CLASSIFIER, tags)
     return record

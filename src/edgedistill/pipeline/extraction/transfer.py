@@ -83,7 +83,10 @@ def prepare_transfer(
                   documents.tags)  # fmt: skip
         for name, array in zip(ARRAYS, arrays, strict=False):
             np.save(folder / f"{name}.npy", array)
-        _read_all(context, model, documents.texts, teacher, folder / "logits.npy")
+        read_all(
+            context, model, documents.texts, teacher, folder / "logits.npy",
+            precision=spec.teacher.precision,
+        )  # fmt: skip
         validation = teacher.encoder.encode(data.rows.validation)
         logits, _ = token_outputs(model, validation.texts, pad_id=teacher.pad_id)
         np.save(folder / "validation.npy", logits)
@@ -116,8 +119,15 @@ def _texts(
     return documents, len(real)
 
 
-def _read_all(
-    context: Context[ExtractionSpec], model: Any, texts: Encoded, teacher: Teacher, to: Path
+def read_all(
+    context: Context[ExtractionSpec],
+    model: Any,
+    texts: Encoded,
+    teacher: Teacher,
+    to: Path,
+    *,
+    precision: str,
+    stage: str = "transfer",
 ) -> None:
     """Write the teacher's logits of every token, float16 [num_tokens, tags], part by part.
 
@@ -134,11 +144,9 @@ def _read_all(
     for start in range(num_read, len(texts), PART):
         stop = min(start + PART, len(texts))
         some = texts.part(start, stop)
-        logits, _ = token_outputs(
-            model, some, pad_id=teacher.pad_id, precision=context.spec.teacher.precision
-        )
+        logits, _ = token_outputs(model, some, pad_id=teacher.pad_id, precision=precision)
         place = int(texts.starts[start])
         kept[place : place + len(some.ids)] = np.clip(logits, -MOST_LOGIT, MOST_LOGIT)
         kept.flush()
         write_json(progress, stop)
-        context.listener(Event("transfer", "progress", message, stop / len(texts)))
+        context.listener(Event(stage, "progress", message, stop / len(texts)))
