@@ -119,6 +119,12 @@ def _teacher(*, quick: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def second_tagger(teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of another tagger: taggers are fine-tuned with the task's own seed, so that its
+    batches make the difference."""
+    return {**teacher, "batch_size": teacher["batch_size"] // 2}
+
+
 def _distillation(num_epochs: int, *, quick: bool) -> dict[str, Any]:
     return {"num_epochs": 1 if quick else num_epochs, "augmentation": {"num_texts": 0}}
 

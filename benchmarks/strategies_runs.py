@@ -23,13 +23,13 @@ from edgedistill.core.files import exclusive, read_json, sha256_of, write_json, 
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.store import Store
-from strategies_cases import ROWS, Case
+from strategies_cases import ROWS, Case, second_tagger
 from strategies_catalogue import Strategy
-from strategies_scoring import Scored, score, second_teacher
+from strategies_scoring import Scored, classifier_folder, score
 
 #: Settings are chosen with this seed, on validation, and serve for every seed.
 CHOOSING_SEED = 0
-#: The second teacher of a seed is the teacher of the next one, of this many.
+#: The second classifier of a seed is the teacher of the next one, of this many.
 NUM_TEACHER_SEEDS = 3
 #: Seconds until a process that finds all runs taken looks again.
 POLL_S = 2.0
@@ -173,11 +173,11 @@ class Workshop:
         value["distillation"] = {**value["distillation"], **run.strategy.tries[place]}
         if not run.strategy.has_second_teacher:
             return self._valid(run.name, value)
-        # Refused, if it is, before another teacher is trained.
-        self._valid(run.name, value | {"teachers": [{"source": "folder:."}]})
+        if value.get("kind") == "extraction":
+            return self._valid(run.name, value | {"teachers": [second_tagger(value["teacher"])]})
         other = (run.seed + 1) % NUM_TEACHER_SEEDS
         of_other = self._valid(f"{run.name}-second", plain | {"seed": other})
-        folder = second_teacher(self._context(of_other, root, self.work))
+        folder = classifier_folder(self._context(of_other, root, self.work))
         teachers = [{"source": f"folder:{folder.resolve()}", "num_epochs": 0}]
         return self._valid(run.name, value | {"teachers": teachers})
 
