@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-SPLITS = ("train", "validation", "test")
-#: Of a cut: rows of each split.
-CUT_ROWS = {"train": 400, "validation": 40, "test": 40}
+from shared_rows import CUT_ROWS, SHARED, SPLITS, read_rows, write_outside, write_rows
 
 
 def write_enja(folder: Path, *, cut: bool = False) -> None:
@@ -21,7 +15,8 @@ def write_enja(folder: Path, *, cut: bool = False) -> None:
     out-of-scope queries: commands to a device, not sentences to translate. `cut`: a few rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    splits = {split: _rows(SHARED / "small_parallel_enja" / f"{split}.jsonl") for split in SPLITS}
+    source = SHARED / "small_parallel_enja"
+    splits = {split: read_rows(source / f"{split}.jsonl") for split in SPLITS}
     held_out = {row["source"] for split in SPLITS[1:] for row in splits[split]}
     splits["train"] = [row for row in splits["train"] if row["source"] not in held_out]
     if cut:
@@ -30,16 +25,5 @@ def write_enja(folder: Path, *, cut: bool = False) -> None:
         pairs = [
             {"prompt": row["source"], "response": row["target"].replace(" ", "")} for row in rows
         ]
-        _write(folder / f"{split}.jsonl", pairs)
-    for split, name in (("validation", "oos_validation"), ("test", "oos_test")):
-        outside = _rows(SHARED / "clinc150" / f"{name}.jsonl")[: CUT_ROWS[split] if cut else None]
-        _write(folder / f"outside_{split}.jsonl", [{"prompt": row["text"]} for row in outside])
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_rows(folder / f"{split}.jsonl", pairs)
+    write_outside(folder, cut=cut)

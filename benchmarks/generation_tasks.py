@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from edgedistill.core.files import write_text
 from edgedistill.core.generation_task import METRICS, Metric
 from edgedistill.models.language.config import LanguageModelConfig
 from enja import write_enja
@@ -55,7 +56,7 @@ class Bench:
         self.write(data, cut=quick)
         spec = self.spec(seed, quick=quick)
         path = data / f"{spec['name']}.yaml"
-        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(spec, sort_keys=False))
         return path
 
     def spec(self, seed: int, *, quick: bool) -> dict[str, Any]:

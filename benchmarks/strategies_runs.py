@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 import generation_tasks
+import shared_rows
 import slots
 import snips
 import strategies_cases
@@ -35,7 +36,7 @@ NUM_TEACHER_SEEDS = 3
 POLL_S = 2.0
 #: What a scored run depends on, in the whole product.
 ROOMS = ("core", "data", "evaluate", "export", "models", "pipeline", "runtime", "tasks", "train")
-DATA_CODE = (strategies_cases, slots, snips, generation_tasks)
+DATA_CODE = (strategies_cases, shared_rows, slots, snips, generation_tasks)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from edgedistill.evaluate.calibration import conformal_threshold, fit_temperature
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows
-from edgedistill.pipeline.evidence import MAX_FIT_ROWS, affordable_guard
+from edgedistill.pipeline.evidence import MAX_FIT_ROWS, NUM_TIMED, affordable_guard
 from edgedistill.pipeline.extraction.artefact import Artefact
 from edgedistill.pipeline.extraction.outputs import GoldTexts, TextLogits, file_outputs
 from edgedistill.pipeline.extraction.student import Ground
@@ -58,7 +58,8 @@ def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
     )
     # Of one class, `max_probability` of a profile would be no probability of anything.
     kinds = [kind for kind in SCORES if kind != "max_probability"]
-    fitted = affordable_guard(given, spec, artefact.chosen, kinds=kinds)
+    ids = [grid.ids for grid in gold.grids[:NUM_TIMED]]
+    fitted = affordable_guard(given, spec, artefact.chosen, session, ids, kinds=kinds)
     temperature = fit_temperature(np.concatenate(list(logits)), gold.tags)
     guard = replace(fitted.guard, temperature=temperature)
     least = _least_confidence(gold, logits, temperature, spec.boundary.field_abstention_rate)

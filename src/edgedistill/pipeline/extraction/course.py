@@ -26,10 +26,11 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
     """Teach, distil, compress, measure, judge.
 
     Raises:
-        SpecError, MissingSignal: as `prepare_ground`.
+        SpecError: as `prepare_ground`.
+        MissingSignal: as `prepare_ground`.
     """
-    (candidate,) = candidates_of(context.spec)
     ground = prepare_ground(context)
+    (candidate,) = candidates_of(context.spec)
     student = train(ground, candidate)
     control = train(ground, candidate, distilled=False)
     artefact = make_artefact(ground, student)
@@ -37,7 +38,7 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
 
 
 def prepare_ground(context: Context[ExtractionSpec]) -> Ground:
-    """What students of a task grow on: its data, its teachers, and all that these say.
+    """What students of a task grow on: its data, its teacher, and all that it says.
 
     Raises:
         SpecError: the student has options that its family lacks, or a further teacher has another
