@@ -126,8 +126,8 @@ def notes(tables: Sequence[Table], seeds: Sequence[int]) -> list[str]:
     num = sum(len(table.compared) for table in tables)
     told = [
         "Every student of a case has the same network, texts, epochs and rate; strategies differ "
-        "in the section `distillation` alone. Without distillation it learns the labels, in as "
-        "many epochs as its family's recipe says (five; more than the others have). Where two "
+        "in the section `distillation` alone. Without distillation it learns the labels alone: "
+        "on CLINC150 and slots for five epochs, more than the others have. Where two "
         "settings were tried, validation chose with seed 0; plain response had one, its "
         "defaults. The second of two teachers is, on CLINC150, that of the next seed, and on slots "
         "one that was fine-tuned with half as many texts a step. A model is scored as it was "
