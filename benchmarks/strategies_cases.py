@@ -104,10 +104,20 @@ def _write_json(folder: Path, quick: bool) -> None:
     write_snips(folder, every=JSON_EVERY, cut=quick)
 
 
-#: What writes the rows of a name to a folder, whole or cut, and says what the task file needs.
-ROWS: dict[str, Callable[[Path, bool], Any]] = {
-    "clinc": _write_clinc, "slots": _write_slots, "json": _write_json,
-}  # fmt: skip
+@dataclass(frozen=True)
+class Rows:
+    """A case's data: `write` lays it into a folder, whole or cut, and says what the task file
+    needs; `settings`: what it follows from, beside the code that cases share."""
+
+    write: Callable[[Path, bool], Any]
+    settings: tuple[int | str, ...]
+
+
+ROWS = {
+    "clinc": Rows(_write_clinc, (CLINC_TRAIN, CLINC_LEFT_OUT, CLINC_VALIDATION)),
+    "slots": Rows(_write_slots, (SLOTS_EVERY,)),
+    "json": Rows(_write_json, (JSON_EVERY,)),
+}
 
 
 def _teacher(*, quick: bool) -> dict[str, Any]:
@@ -117,6 +127,12 @@ def _teacher(*, quick: bool) -> dict[str, Any]:
         "learning_rate": 4e-4, "label_smoothing": 0.1, "train_embeddings": False,
         "precision": "bf16",
     }  # fmt: skip
+
+
+def second_tagger(teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of another tagger: taggers are fine-tuned with the task's own seed, so that its
+    batches make the difference."""
+    return {**teacher, "batch_size": teacher["batch_size"] // 2}
 
 
 def _distillation(num_epochs: int, *, quick: bool) -> dict[str, Any]:

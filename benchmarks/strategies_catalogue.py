@@ -15,8 +15,8 @@ class Strategy:
 
     `family`: of the kinds that the results speak of. `tries`: what it changes in the section
     `distillation`; where there are two, validation chooses. `role`: whose answers are scored; a
-    control is the same student trained on labels alone. `has_second_teacher`: a teacher fine-tuned
-    with another seed answers too.
+    control is the same student trained on labels alone. `has_second_teacher`: another
+    fine-tuned teacher answers too.
     """
 
     name: str

@@ -13,30 +13,29 @@ from typing import Any
 import numpy as np
 import yaml
 
-import generation_tasks
 import shared_rows
 import slots
 import snips
-import strategies_cases
 from edgedistill.core.errors import MissingSignal, ModelError, RunLocked, SpecError
 from edgedistill.core.events import Event, Listener
 from edgedistill.core.files import exclusive, read_json, sha256_of, write_json, write_text
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.store import Store
-from strategies_cases import ROWS, Case
+from strategies_cases import ROWS, Case, second_tagger
 from strategies_catalogue import Strategy
-from strategies_scoring import Scored, score, second_teacher
+from strategies_scoring import Scored, classifier_folder, score
 
 #: Settings are chosen with this seed, on validation, and serve for every seed.
 CHOOSING_SEED = 0
-#: The second teacher of a seed is the teacher of the next one, of this many.
+#: The second classifier of a seed is the teacher of the next one, of this many.
 NUM_TEACHER_SEEDS = 3
 #: Seconds until a process that finds all runs taken looks again.
 POLL_S = 2.0
 #: What a scored run depends on, in the whole product.
 ROOMS = ("core", "data", "evaluate", "export", "models", "pipeline", "runtime", "tasks", "train")
-DATA_CODE = (strategies_cases, shared_rows, slots, snips, generation_tasks)
+#: Code that writes rows.
+DATA_CODE = (shared_rows, slots, snips)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,16 @@ class Workshop:
     def work_off(self, runs: Iterable[Run]) -> None:
         """Do every run, or see it done by another process that works off the same ones."""
         waiting = list(runs)
+        num_runs = len(waiting)
         while waiting:
-            later = [run for run in waiting if not self._done(run)]
+            later = list[Run]()
+            for place, run in enumerate(waiting, start=1):
+                if not self._done(run):
+                    later.append(run)
+                    continue
+                num_left = len(waiting) - place + len(later)
+                done = 1 - num_left / num_runs
+                self.listener(Event("strategies", "progress", f"{num_left} runs left", done))
             if len(later) == len(waiting):
                 time.sleep(POLL_S)
             waiting = later
@@ -152,10 +159,11 @@ class Workshop:
         if case.rows in self._known_rows:
             return self._known_rows[case.rows]
         code = {str(m.__name__): sha256_of(Path(str(m.__file__))) for m in DATA_CODE}
-        inputs = {"rows": case.rows, "quick": self.quick, "code": code}
+        rows = ROWS[case.rows]
+        inputs = {"settings": rows.settings, "quick": self.quick, "code": code}
 
         def write(folder: Path) -> None:
-            write_json(folder / "facts.json", ROWS[case.rows](folder, self.quick))
+            write_json(folder / "facts.json", rows.write(folder, self.quick))
 
         stage = self._store.stage(f"rows-{case.rows}", inputs, write, rooms=())
         return self._known_rows.setdefault(case.rows, stage.folder)
@@ -174,11 +182,11 @@ class Workshop:
         value["distillation"] = {**value["distillation"], **run.strategy.tries[place]}
         if not run.strategy.has_second_teacher:
             return self._valid(run.name, value)
-        # Refused, if it is, before another teacher is trained.
-        self._valid(run.name, value | {"teachers": [{"source": "folder:."}]})
+        if value.get("kind") == "extraction":
+            return self._valid(run.name, value | {"teachers": [second_tagger(value["teacher"])]})
         other = (run.seed + 1) % NUM_TEACHER_SEEDS
         of_other = self._valid(f"{run.name}-second", plain | {"seed": other})
-        folder = second_teacher(self._context(of_other, root, self.work))
+        folder = classifier_folder(self._context(of_other, root, self.work))
         teachers = [{"source": f"folder:{folder.resolve()}", "num_epochs": 0}]
         return self._valid(run.name, value | {"teachers": teachers})
 
@@ -189,19 +197,22 @@ class Workshop:
 
 
 def runs_of(cases: Sequence[Case], seeds: Sequence[int]) -> list[Run]:
-    """All runs, in an order in which few wait for others: teachers, choices, then the rest."""
-    teachers = [Run(c, s, seed) for seed in seeds for c in cases for s in c.strategies
-                if s.role == "teacher"]  # fmt: skip
+    """All runs, in an order in which processes seldom wait for each other: every teacher once, what
+    is chosen by, then the rest."""
+    first = {case.rows: case for case in reversed(cases)}.values()
+    others = [case for case in cases if case not in first]
+    teachers = [(c, s, seed) for some in (first, others) for seed in seeds for c in some
+                for s in c.strategies if s.role == "teacher"]  # fmt: skip
     tries = [
         Run(case, strategy, CHOOSING_SEED, place)
+        for place in (0, 1)
         for case in cases
         for strategy in case.strategies
-        if len(strategy.tries) > 1
-        for place in range(len(strategy.tries))
+        if place < len(strategy.tries) > 1
     ]
-    rest = [Run(c, s, seed) for seed in seeds for c in cases for s in c.strategies
+    rest = [(c, s, seed) for seed in seeds for c in cases for s in c.strategies
             if s.role != "teacher"]  # fmt: skip
-    return [*teachers, *tries, *rest]
+    return [*(Run(*each) for each in teachers), *tries, *(Run(*each) for each in rest)]
 
 
 def f1(counts: np.ndarray) -> float:

@@ -17,20 +17,17 @@ import numpy as np
 from edgedistill.core.errors import ModelError
 from edgedistill.evaluate.generation_metrics import FieldCounts, field_counts, parse_record
 from edgedistill.evaluate.span_metrics import exact_counts
-from edgedistill.models.inference import model_outputs
 from edgedistill.models.teachers.sources import TOKENIZER
 from edgedistill.pipeline import classification
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction import course as extraction
-from edgedistill.pipeline.extraction import student as taggers
-from edgedistill.pipeline.extraction.dataset import prepare_documents
 from edgedistill.pipeline.extraction.outputs import GoldTexts, module_logits
-from edgedistill.pipeline.extraction.teacher import prepare_teacher as prepare_tagger
 from edgedistill.pipeline.generation import course as generation
 from edgedistill.pipeline.generation import student as writers
 from edgedistill.pipeline.generation.artefact import write_file
 from edgedistill.pipeline.generation.serving import ask, prompts_of
 from edgedistill.pipeline.search import candidates_of
+from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.pipeline.stages.dataset import prepare_data
 from edgedistill.pipeline.stages.student import load_student, train_student
 from edgedistill.pipeline.stages.teacher import CLASSIFIER, prepare_teacher
@@ -64,29 +61,31 @@ def score(context: Context[Any], role: Role, split: str) -> Scored:
 
 def _classification(context: Context[Any], role: Role, split: str) -> np.ndarray:
     ground = classification.prepare_ground(context)
-    _require_all_teachers(ground)
-    dataset, encoder = ground.data.dataset, ground.teacher.encoder
+    dataset = ground.data.dataset
     if role == "teacher":
         logits, _ = ground.transfer.outputs(split)
     else:
-        (candidate,) = candidates_of(context.spec)
-        trained = train_student(ground, candidate, distilled=role == "student")
-        texts = encoder.encode(dataset.texts(split))
-        logits, _ = model_outputs(load_student(ground, trained), texts, pad_id=encoder.pad_id)
+        texts = ground.encoder.encode(dataset.texts(split))
+        logits = ground.logits(_student(ground, role), texts)
     right = predicted(logits) == dataset.targets(split)
     return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
 
 
 def _extraction(context: Context[Any], role: Role, split: str) -> np.ndarray:
     ground = extraction.prepare_ground(context)
-    _require_all_teachers(ground)
-    if role == "teacher":
-        model = ground.teacher.load()
-    else:
-        (candidate,) = candidates_of(context.spec)
-        model = taggers.train(ground, candidate, distilled=role == "student").load()
+    model = ground.load_teacher() if role == "teacher" else _student(ground, role)
     gold = GoldTexts(ground.data.rows.split(split), ground.teacher)
     return _stacked(exact_counts(gold.found(module_logits(model, gold)), gold.spans))
+
+
+def _student(ground: AnyGround, role: Role) -> Any:
+    """The student, trained as its role says, in evaluation mode."""
+    # A run goes on without a teacher that fails; a comparison may not.
+    failed = [note for note in ground.answers.notes if note.startswith("Further teacher")]
+    if failed:
+        raise ModelError(failed[0])
+    (candidate,) = candidates_of(ground.context.spec)
+    return load_student(ground, train_student(ground, candidate, distilled=role == "student"))
 
 
 def _generation(context: Context[Any], role: Role, split: str) -> np.ndarray:
@@ -111,12 +110,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def second_teacher(context: Context[Any]) -> Path:
-    """Fine-tune the task's teacher, or find it: the folder that others name in `teachers`."""
-    if context.spec.kind == "extraction":
-        teacher: Any = prepare_tagger(context, prepare_documents(context))
-    else:
-        teacher = prepare_teacher(context, prepare_data(context))
+def classifier_folder(context: Context[Any]) -> Path:
+    """Fine-tune the teacher of a classification task, or find it: a folder for `teachers`."""
+    teacher = prepare_teacher(context, prepare_data(context))
 
     def compute(folder: Path) -> None:
         shutil.copytree(teacher.stage.folder / CLASSIFIER, folder, dirs_exist_ok=True)
@@ -124,13 +120,6 @@ def second_teacher(context: Context[Any]) -> Path:
 
     inputs = {"teacher": teacher.stage.fingerprint}
     return context.store.stage("teacher-folder", inputs, compute, rooms=()).folder
-
-
-def _require_all_teachers(ground: Any) -> None:
-    """A run goes on without a teacher that fails; a comparison may not."""
-    failed = [note for note in ground.answers.notes if note.startswith("Further teacher")]
-    if failed:
-        raise ModelError(failed[0])
 
 
 def _stacked(counts: FieldCounts) -> np.ndarray:

@@ -27,12 +27,11 @@ import torch
 from edgedistill.cli.progress import PlainLines
 from edgedistill.core.events import silent
 from edgedistill.models.families import FAMILIES
-from edgedistill.models.inference import model_outputs
 from edgedistill.pipeline.classification import prepare_ground
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages.lesson import prepare_lesson
-from edgedistill.pipeline.stages.student import Ground, loop_config
+from edgedistill.pipeline.stages.student import loop_config
 from edgedistill.pipeline.stages.teacher import validation_accuracy
 from edgedistill.tasks.classification import predicted
 from edgedistill.train.distill.response import Response, ResponseConfig
@@ -109,7 +108,7 @@ def _bench(workshop: Workshop, case: Case) -> Bench:
     from textbrewer_peer import Peer, train_with_textbrewer
 
     context = workshop.context(Run(case, LOSS, 0), 0, workshop.work)
-    ground: Ground = prepare_ground(context)
+    ground = prepare_ground(context)
     (candidate,) = candidates_of(context.spec)
     family = FAMILIES.load(candidate.family)
     torch.manual_seed(context.spec.seed)
@@ -124,8 +123,8 @@ def _bench(workshop: Workshop, case: Case) -> Bench:
         ),
         precision="fp32",
     )  # fmt: skip
-    dataset, encoder = ground.data.dataset, ground.teacher.encoder
-    score, teacher = validation_accuracy(dataset, encoder), ground.teacher.load(dataset)
+    dataset, teacher = ground.data.dataset, ground.load_teacher()
+    score = validation_accuracy(dataset, ground.encoder)
 
     def ours(model: Any, config: LoopConfig) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,13 +136,12 @@ def _bench(workshop: Workshop, case: Case) -> Bench:
             train_with_textbrewer(peer, teacher, model, examples, loss, plan, score, Path(folder))
 
     def counts(model: Any) -> np.ndarray:
-        texts = encoder.encode(dataset.texts("test"))
-        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
-        right = predicted(logits) == dataset.targets("test")
+        texts = ground.encoder.encode(dataset.texts("test"))
+        right = predicted(ground.logits(model, texts)) == dataset.targets("test")
         return np.stack([right, np.ones_like(right), np.ones_like(right)], 1).astype(np.int64)
 
     def read() -> None:
-        model_outputs(teacher, examples.texts, pad_id=encoder.pad_id)
+        ground.logits(teacher, examples.texts)
 
     trainers: dict[str, Callable[[Any], None]] = {
         OURS: partial(ours, config=plan),
