@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,13 @@ from edgedistill.train.batches import epoch_order
 @dataclass(frozen=True)
 class TokenBatch(Batch):
     """Inputs of one step; `labels` int64 [rows] and the first axis of `signals` count the tokens
-    with characters (`is_content`, bool [batch, seq]), text after text."""
+    with characters (`is_content`, bool [batch, seq]), text after text. `text_labels` int64
+    [batch, labels], -1 where a text has none, and `text_logits` [batch, values], what the teacher
+    says of them: of labels of whole texts, where there are any."""
 
     is_content: torch.Tensor = field(kw_only=True)
+    text_labels: torch.Tensor | None = field(default=None, kw_only=True)
+    text_logits: torch.Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class TokenSet:
     """Texts whose tokens a step may learn from.
 
     Arrays count tokens, in the order of `texts.ids`: `is_content` bool; `tags`, -1 where a token
-    has none; `signals`, may be memory-mapped.
+    has none; `signals`, may be memory-mapped. By text, of labels of whole texts: `text_labels`
+    [n, labels], `text_logits` [n, values] (see `TokenBatch`).
     """
 
     texts: Encoded
@@ -42,6 +48,8 @@ class TokenSet:
     tags: np.ndarray
     pad_id: int
     signals: Mapping[Signal, np.ndarray] = field(default_factory=dict)
+    text_labels: np.ndarray | None = None
+    text_logits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -80,7 +88,15 @@ class TokenSet:
                     for name, values in self.signals.items()
                 },
                 is_content=torch.from_numpy(content).to(device),
+                text_labels=_of_texts(self.text_labels, rows, np.int64, device),
+                text_logits=_of_texts(self.text_logits, rows, np.float32, device),
             )
+
+
+def _of_texts(
+    values: np.ndarray | None, rows: np.ndarray, kind: Any, device: torch.device
+) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values[rows].astype(kind)).to(device)
 
 
 class OfTokens:
@@ -110,4 +126,5 @@ class _TokenRows(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> ModelOutput:
         output = self.model(input_ids, attention_mask)
-        return ModelOutput(output.logits[self._is_content], output.features)
+        logits: ModelOutput = output._replace(logits=output.logits[self._is_content])
+        return logits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +15,26 @@ from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments
-from edgedistill.pipeline.extraction.teacher import Teacher, likelihood
+from edgedistill.pipeline.extraction.heads import (
+    closeness,
+    distillation_step,
+    label_method,
+    likelihood,
+    output_names,
+    student_of,
+    supervised_step,
+    token_set,
+)
+from edgedistill.pipeline.extraction.teacher import Teacher
 from edgedistill.pipeline.extraction.transfer import TransferSet
 from edgedistill.pipeline.stages.student import WEIGHTS, loop_config
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS, TRAINING
 from edgedistill.pipeline.store import StageResult
 
-ROOMS = ("train", "models", "tasks", "pipeline/stages/student", "pipeline/extraction/student")
+ROOMS = (
+    "train", "models", "tasks", "pipeline/stages/student", "pipeline/extraction/heads",
+    "pipeline/extraction/student",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Ground:
             kept=keep_tokens(table, used.tolist(), self.teacher.encoder.encoder.special_ids),
             train=texts,
             targets=np.zeros(len(texts), np.int64),
-            num_labels=len(self.teacher.tags),
+            num_labels=len(output_names(self.teacher.encoder)),
             max_tokens=self.context.spec.input.max_tokens,
             pad_id=self.teacher.pad_id,
             seed=self.context.spec.seed,
@@ -97,6 +109,7 @@ def train_student(ground: Ground, *, distilled: bool = True) -> Student:
         "transfer": ground.transfer.stage.fingerprint,
         "student": spec.student.model_dump(mode="json"),
         "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
+        "heads": spec.heads.model_dump(mode="json"),
         "seed": spec.seed,
     }
     name = "student" if distilled else "control"
@@ -119,14 +132,14 @@ def _build(ground: Ground) -> tuple[Any, Any]:
     import torch
 
     from edgedistill.models.families import FAMILIES
-    from edgedistill.models.students.bert_blocks import TransformerTagger
 
     spec = ground.context.spec
     family, config, material = (
         FAMILIES.load(spec.student.family), checked_config(spec), ground.material,
     )  # fmt: skip
     torch.manual_seed(spec.seed)
-    return TransformerTagger.of(family.build(material, config)), family.recipe
+    network = family.build(material, config)
+    return student_of(network, ground.teacher.encoder), family.recipe
 
 
 def _train(
@@ -135,56 +148,38 @@ def _train(
     from edgedistill.core.protocols import Signal
     from edgedistill.train.distill.response import Response, ResponseConfig
     from edgedistill.train.loop import train
-    from edgedistill.train.token_rows import OfTokens, TokenSet
     from edgedistill.train.tune.supervised import Supervised
 
-    transfer, settings = ground.transfer, ground.context.spec.distillation
-    pad_id = ground.teacher.pad_id
+    spec, transfer, encoder = ground.context.spec, ground.transfer, ground.teacher.encoder
+    validation, settings = encoder.encode(ground.data.rows.validation), spec.distillation
     if distilled:
         documents = transfer.documents
-        signals = {Signal.LOGITS: transfer.logits}
         temperature = settings.temperature or recipe.temperature
         config = ResponseConfig(
             temperature=temperature, hard_weight=settings.hard_weight,
             energy_weight=settings.energy_weight,
         )  # fmt: skip
-        step, score = OfTokens(Response(config)), _closeness(ground, temperature)
+        step = distillation_step(spec, encoder, Response(config), label_method(config))
+        examples = token_set(
+            documents, encoder, {Signal.LOGITS: transfer.logits}, transfer.label_logits
+        )
+        score = closeness(
+            spec, validation, encoder, transfer.validation_logits(),
+            transfer.validation_label_logits(), temperature,
+        )  # fmt: skip
     else:
-        documents, signals = transfer.labelled, {}
-        validation = ground.teacher.encoder.encode(ground.data.rows.validation)
-        step = OfTokens(Supervised(label_smoothing=recipe.label_smoothing))
-        score = likelihood(validation, pad_id)
+        documents = transfer.labelled
+        step = supervised_step(spec, encoder, Supervised(label_smoothing=recipe.label_smoothing))
+        examples = token_set(documents, encoder)
+        score = likelihood(spec, validation, encoder)
     result = train(
-        model, step,
-        TokenSet(documents.texts, documents.is_content, documents.tags, pad_id, signals),
+        step.learner(model), step, examples,
         score=score,
         config=loop_config(
-            recipe, len(documents), seed=ground.context.spec.seed, is_control=not distilled,
+            recipe, len(documents), seed=spec.seed, is_control=not distilled,
             num_epochs=settings.num_epochs,
         ),
         checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
     )  # fmt: skip
     shutil.rmtree(folder / CHECKPOINTS)
     return asdict(result)
-
-
-def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
-    """A function that scores a model: minus the divergence from the teacher on validation tokens.
-
-    The epoch that is kept is chosen by it: it uses every probability, where an F1 over a few
-    hundred spans may pick an early epoch by luck.
-    """
-    import torch
-
-    from edgedistill.models.inference import token_outputs
-    from edgedistill.train.distill.logit_losses import softened_kl
-
-    documents = ground.teacher.encoder.encode(ground.data.rows.validation)
-    kept = documents.is_content
-    target = torch.from_numpy(ground.transfer.validation_logits()[kept])
-
-    def score(model: Any) -> float:
-        logits, _ = token_outputs(model, documents.texts, pad_id=ground.teacher.pad_id)
-        return -float(softened_kl(torch.from_numpy(logits[kept]), target, temperature))
-
-    return score
