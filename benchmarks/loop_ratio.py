@@ -18,7 +18,8 @@ from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages.dataset import prepare_data
-from edgedistill.pipeline.stages.student import Ground, load_student, train_student
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.student import load_student, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.store import Store

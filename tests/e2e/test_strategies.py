@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from edgedistill.pipeline.run import RunResult, run_task
 from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages import internals
 from edgedistill.pipeline.stages import student as student_stage
+from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.dataset import prepare_data
+from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.internals import prepare_internals
-from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
+from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.store import Store
@@ -98,8 +101,8 @@ def student_of(task: Path, runs: Path) -> tuple[TrainedStudent, Ground, list[str
     transfer = prepare_transfer(context, data, teacher)
     candidates = candidates_of(spec)
     layers = layers_asked(spec, candidates, teacher.source)
-    kept = prepare_internals(context, data, teacher, transfer, layers)
-    ground = Ground(context, data, teacher, transfer, kept)
+    ground = Ground(context, data, teacher, transfer)
+    ground = replace(ground, internals=prepare_internals(ground, layers))
     return train_student(ground, candidates[0]), ground, said
 
 
@@ -146,7 +149,7 @@ def test_generations_learn_from_each_other_and_go_on_after_a_kill(
     taught: list[np.ndarray] = []
     whole_lesson = student_stage.prepare_lesson
 
-    def lesson(ground: Ground, candidate: student_stage.Candidate, logits: np.ndarray) -> Any:
+    def lesson(ground: Ground, candidate: Candidate, logits: np.ndarray) -> Any:
         if len(taught) == 2:
             taught.append(np.array(logits))
             raise KeyboardInterrupt

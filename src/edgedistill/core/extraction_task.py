@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.task import (
     AugmentationSpec,
     BoundarySpec,
@@ -174,18 +175,13 @@ class ExtractionAugmentation(AugmentationSpec):
     """How many texts to make."""
 
 
-class TagDistillation(Section):
-    """Response distillation: the student learns the teacher's distribution over the tags of every
-    token."""
+class TagDistillation(TeachingSpec):
+    """How the student learns from its teacher: what a classifier learns of a text, it learns of
+    every token."""
 
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    """Softening of both distributions; left out: the family's own default."""
-    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight of the true tags against the teacher's distribution, where a text has them."""
-    energy_weight: Annotated[float, Field(ge=0)] = 0.05
-    """Weight of matching the teacher's energy, by which out-of-bounds texts are told apart."""
-    num_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Most epochs over the transfer set; left out: the family's own default."""
+    assistants: tuple[ExtractionStudent, ...] = ()
+    """Students in between, largest first: each learns its answers from the one before it, the first
+    from the teacher, the student that ships from the last; they ship nothing."""
     augmentation: ExtractionAugmentation = ExtractionAugmentation()
     """Extra texts for the transfer set."""
 

@@ -59,6 +59,11 @@ class Batch:
     labels: torch.Tensor
     signals: Mapping[Signal, torch.Tensor] = field(default_factory=dict)
 
+    def rows(self, values: torch.Tensor) -> torch.Tensor:
+        """What is said of each of `labels`, of `values` [batch, …] that a model says of the batch:
+        here of every text."""
+        return values
+
 
 GivenBatch = TypeVar("GivenBatch", covariant=True)
 TakenBatch = TypeVar("TakenBatch", contravariant=True)

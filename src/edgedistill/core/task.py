@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section as Section
-from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
 from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
 from edgedistill.core.teachers import TeacherSpec as TeacherSpec
 
@@ -158,37 +158,14 @@ class AugmentationSpec(Section):
     """How many texts to make."""
 
 
-class DistillationSpec(Section):
+class DistillationSpec(TeachingSpec):
     """How the student learns from its teacher."""
 
-    strategy: Annotated[Strategies, Field(json_schema_extra={"default": "response"})] = (
-        ResponseSettings(),
-    )
-    """What the student learns of the teacher: a strategy's name, or a list of parts whose losses
-    are added up, each a name or a mapping of `name`, `weight` and the strategy's own settings."""
-    balance: bool = False
-    """Whether each part of the strategy is divided by a running mean of its own size, so that
-    weights compare parts whose losses are of different scale."""
-    generations: Annotated[int, Field(ge=1, le=10)] = 1
-    """Students in a row: each after the first is built anew and learns its answers from the one
-    before it; the last one ships."""
     assistants: tuple[StudentSpec, ...] = ()
     """Students in between, largest first: each learns its answers from the one before it, the first
     from the teacher, the student that ships from the last; they ship nothing."""
-    curriculum: CurriculumSpec | None = None
-    """Order in which texts are learned; left out: all from the start."""
     mixture: MixtureSpec = MixtureSpec()
     """Used where there are `teachers`."""
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    """Softening of both distributions; left out: the family's own default."""
-    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight of the true labels against the teacher's distribution, where a text has one."""
-    energy_weight: Annotated[float, Field(ge=0)] = 0.05
-    """Weight of matching the teacher's energy, by which out-of-bounds texts are told apart."""
-    num_texts: Annotated[int, Field(ge=1)] | None = None
-    """Most texts of the transfer set that the student learns from; left out: all."""
-    num_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Most epochs over the transfer set; left out: the family's own default."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """Extra texts for the transfer set."""
 

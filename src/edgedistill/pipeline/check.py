@@ -27,7 +27,13 @@ from edgedistill.pipeline.generation.forecast import (
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.questions import questions_of
 from edgedistill.pipeline.stages.further import find_further
-from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting, teacher_shape
+from edgedistill.pipeline.strategy import (
+    StrategySpec,
+    is_default,
+    layers_asked,
+    require_fitting,
+    teacher_shape,
+)
 from edgedistill.tasks.classification import TextEncoder
 
 
@@ -76,7 +82,7 @@ def check_task(path: Path) -> CheckResult:
 
 
 def expected_internals(
-    spec: TaskSpec, source: Path, lengths: np.ndarray
+    spec: StrategySpec, source: Path, lengths: np.ndarray
 ) -> ExpectedInternals | None:
     """What of the teacher's inside a run would keep; None where the strategy asks for none.
 
@@ -104,16 +110,19 @@ def expected_internals(
 def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     """The same for an extraction task."""
     from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
-    from edgedistill.pipeline.extraction.student import checked_config
+    from edgedistill.pipeline.search import candidates_of
 
-    checked_config(spec)
+    candidates_of(spec)
     source = resolve_teacher(spec.teacher.source, root=root, sha256=spec.teacher.sha256)
     encoder = encoder_of(spec, source)
     with TemporaryDirectory() as scratch:
         rows, report = load_documents(spec, root, encoder, quarantine=Path(scratch))
-    tokens = encoder.encode(rows.train).texts.lengths.mean()
-    expected = forecast(spec, source / "config.json", len(rows.train), float(tokens))
-    return CheckResult(spec, report, expected, tuple(budget_warnings(spec, expected)))
+    lengths = encoder.encode(rows.train).texts.lengths
+    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
+    config, tokens = source / "config.json", float(lengths.mean())
+    expected = forecast(spec, config, len(rows.train), tokens, inside)
+    warnings = [inside.reason] if inside and inside.reason else []
+    return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.search import assistants_of, candidates_of, search
 from edgedistill.pipeline.stages.answers import prepare_mixture
+from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
 from edgedistill.pipeline.stages.further import find_further
+from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.internals import prepare_internals
-from edgedistill.pipeline.stages.student import Candidate, Ground, train_student
+from edgedistill.pipeline.stages.student import train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.verification import verify_choice
@@ -43,8 +46,8 @@ def carry_out(context: Context) -> Verified:
     mixture = prepare_mixture(context, data, transfer)
 
     layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
-    internals = prepare_internals(context, data, teacher, transfer, layers)
-    ground = Ground(context, data, teacher, transfer, internals, mixture)
+    ground = Ground(context, data, teacher, transfer, instead=mixture)
+    ground = replace(ground, internals=prepare_internals(ground, layers))
     ground = with_assistants(ground, assistants)
 
     def make(candidate: Candidate) -> Artefact:

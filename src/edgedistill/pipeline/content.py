@@ -32,8 +32,10 @@ from edgedistill.pipeline.evidence import Control
 from edgedistill.pipeline.measurement import Measured
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.report_basis import (
+    CLOSENESS,
     false_abstention_interval,
     making,
+    teaching_notes,
     verdict_content,
     with_files,
 )
@@ -270,15 +272,9 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     student, teacher = made.artefact.student, made.ground.teacher
-    accuracy, closeness = "validation accuracy", "minus divergence from the teacher (validation)"
-    trained = [("teacher", accuracy, teacher.training), ("student", closeness, student.training)]
+    accuracy = "validation accuracy"
+    trained = [("teacher", accuracy, teacher.training), ("student", CLOSENESS, student.training)]
     if made.undistilled:
         trained.append(("control without distillation", accuracy, made.undistilled.training))
-    notes = [*made.ground.answers.notes]
-    if made.ground.internals:
-        notes.append(made.ground.internals.note)
-    if scores := student.training.get("generations"):
-        told = ", ".join(f"{score:.4g}" for score in scores)
-        notes.append(f"Each of {len(scores)} students in a row learned from the one before it; "
-                     f"{closeness}: {told}.")  # fmt: skip
+    notes = teaching_notes(made.ground, student.training)
     return making(made.ground.context, trained, notes=notes)

@@ -104,7 +104,7 @@ class _Network:
         return 16.0 * self.parameters + 64 * max_tokens * self.hidden * self.layers * 40
 
 
-def num_taught(spec: TaskSpec, num_rows: int) -> int:
+def num_taught(spec: TaskSpec | ExtractionSpec, num_rows: int) -> int:
     """Texts of the transfer set that students learn from, out of so many training rows."""
     num = num_rows + spec.distillation.augmentation.num_texts
     return min(num, spec.distillation.num_texts or num)
@@ -139,7 +139,7 @@ def forecast(
         "measuring and report": FIXED_S,
     }
     kept_bytes = 0
-    if inside and isinstance(spec, TaskSpec):
+    if inside:
         times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS
         seconds["teacher's inside"] = times * forward * num_taught(spec, num_rows)
         kept_bytes = inside.size_bytes if inside.fits else 0
@@ -163,8 +163,6 @@ def forecast(
 
 def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
-    if isinstance(spec, ExtractionSpec):
-        return FAMILY_COST[spec.student.family]
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
     # What a part reads every batch more often: twice; once, without the way back.

@@ -19,7 +19,7 @@ from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.evidence import file_logits
 from edgedistill.pipeline.stages.artefact import Artefact
-from edgedistill.pipeline.stages.student import Ground
+from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.classification import Classifier

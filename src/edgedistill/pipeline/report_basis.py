@@ -13,7 +13,13 @@ from edgedistill.evaluate.report import content as report
 from edgedistill.evaluate.verdict import FalseAbstention, reasons, ships
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.packaging import versions
+from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.runtime.bundle import Bundle
+
+#: The figure by which the epoch of a student is chosen.
+CLOSENESS = "minus divergence from the teacher (validation)"
+#: What the loop keeps of an epoch beside the loss terms.
+_NO_TERMS = ("epoch", "validation", "seconds")
 
 
 def verdict_content(
@@ -85,11 +91,38 @@ def making(
         fingerprints=tuple((s.name, s.fingerprint[:16]) for s in results),
         stages=tuple(report.StageTime(s.name, s.seconds, s.reused) for s in results),
         curves=tuple(
-            report.TrainingCurve(name, metric, tuple(e["validation"] for e in record["history"]))
+            report.TrainingCurve(
+                name,
+                metric,
+                tuple(entry["validation"] for entry in record["history"]),
+                _terms(record["history"]),
+            )
             for name, metric, record in trained
             if record["history"]
         ),
     )
+
+
+def teaching_notes(ground: AnyGround, training: Mapping[str, Any]) -> list[str]:
+    """From whom the student that ships learned, and what was kept of the teacher.
+
+    Args:
+        training: the record of its training.
+    """
+    notes = [*ground.answers.notes]
+    if ground.internals:
+        notes.append(ground.internals.note)
+    if scores := training.get("generations"):
+        told = ", ".join(f"{score:.4g}" for score in scores)
+        notes.append(f"Each of {len(scores)} students in a row learned from the one before it; "
+                     f"{CLOSENESS}: {told}.")  # fmt: skip
+    return notes
+
+
+def _terms(history: Sequence[Mapping[str, float]]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Each loss term with its mean in every epoch."""
+    names = [name for name in history[0] if name not in _NO_TERMS]
+    return tuple((name, tuple(entry[name] for entry in history)) for name in names)
 
 
 def _set_back(name: str, spikes: Sequence[Mapping[str, float]]) -> str:

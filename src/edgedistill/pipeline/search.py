@@ -10,12 +10,14 @@ import numpy as np
 
 from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
 from edgedistill.core.events import Event
-from edgedistill.core.task import Requirements, StudentSpec, TaskSpec
+from edgedistill.core.extraction_task import ExtractionStudent
+from edgedistill.core.task import Requirements, StudentSpec
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact
-from edgedistill.pipeline.stages.student import Candidate
+from edgedistill.pipeline.strategy import StrategySpec
 
 #: The control without a teacher: part of every comparison; `auto` may find it good enough.
 CONTROL = Candidate("linear", "linear", {})
@@ -39,7 +41,7 @@ class Tried:
     reason: str = ""
 
 
-def candidates_of(spec: TaskSpec) -> list[Candidate]:
+def candidates_of(spec: StrategySpec) -> list[Candidate]:
     """The students that the task asks for; of `auto` the cheapest family first.
 
     Raises:
@@ -56,7 +58,7 @@ def candidates_of(spec: TaskSpec) -> list[Candidate]:
     return [CONTROL, *others]
 
 
-def assistants_of(spec: TaskSpec) -> list[Candidate]:
+def assistants_of(spec: StrategySpec) -> list[Candidate]:
     """The students in between, in their order.
 
     Raises:
@@ -68,7 +70,7 @@ def assistants_of(spec: TaskSpec) -> list[Candidate]:
     ]
 
 
-def candidate_of(settings: StudentSpec, name: str, key: str) -> Candidate:
+def candidate_of(settings: StudentSpec | ExtractionStudent, name: str, key: str) -> Candidate:
     """A student of a family and options that `key` of the task file names.
 
     Raises:

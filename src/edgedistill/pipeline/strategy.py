@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgedistill.core.errors import MissingSignal, SpecError
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.files import read_json
 from edgedistill.core.protocols import Signal
 from edgedistill.core.strategies import ResponseSettings
@@ -15,18 +16,20 @@ from edgedistill.models.teachers.sources import OWN_CLASSIFIER
 
 if TYPE_CHECKING:
     from edgedistill.models.internals import NetworkShape
-    from edgedistill.pipeline.stages.student import Candidate
+    from edgedistill.pipeline.stages.any_ground import Candidate
     from edgedistill.train.distill.combined import Weighted
 
+#: The kinds of task whose students are taught by strategies.
+StrategySpec: TypeAlias = TaskSpec | ExtractionSpec
 Layers = Mapping[Signal, tuple[int, ...]]
 
 
-def looks_inside(spec: TaskSpec) -> bool:
+def looks_inside(spec: StrategySpec) -> bool:
     """Whether a part of the strategy compares more than answers."""
     return any(part.internals for part in spec.distillation.strategy)
 
 
-def is_plain(spec: TaskSpec) -> bool:
+def is_plain(spec: StrategySpec) -> bool:
     """Whether the strategy is response distillation and nothing else."""
     part, *more = spec.distillation.strategy
     sums_up_to_itself = part.weight == 1.0 and part.final_weight in (None, 1.0)
@@ -39,7 +42,7 @@ def is_plain(spec: TaskSpec) -> bool:
     )
 
 
-def is_default(spec: TaskSpec) -> bool:
+def is_default(spec: StrategySpec) -> bool:
     """Whether a student learns its teacher's answers, and learns once: what every family may."""
     settings = spec.distillation
     return is_plain(spec) and settings.generations == 1 and not settings.assistants
@@ -56,7 +59,7 @@ def teacher_shape(source: Path) -> NetworkShape:
     return NetworkShape.of_encoder(read_json(source / "config.json"))
 
 
-def strategy_parts(spec: TaskSpec, candidate: Candidate, source: Path) -> list[Weighted]:
+def strategy_parts(spec: StrategySpec, candidate: Candidate, source: Path) -> list[Weighted]:
     """The parts of the task's strategy for a candidate and the teacher in the folder `source`.
 
     Raises:
@@ -89,7 +92,10 @@ def strategy_parts(spec: TaskSpec, candidate: Candidate, source: Path) -> list[W
 
 
 def require_fitting(
-    spec: TaskSpec, candidates: Sequence[Candidate], assistants: Sequence[Candidate], source: Path
+    spec: StrategySpec,
+    candidates: Sequence[Candidate],
+    assistants: Sequence[Candidate],
+    source: Path,
 ) -> None:
     """Refuse a strategy that no candidate, or not every assistant, can follow under this teacher.
 
@@ -108,7 +114,7 @@ def require_fitting(
         raise refusals[0]
 
 
-def require_suited(spec: TaskSpec, candidate: Candidate, source: Path) -> None:
+def require_suited(spec: StrategySpec, candidate: Candidate, source: Path) -> None:
     """Refuse a candidate that is to be taught and cannot follow the strategy.
 
     Raises:
@@ -120,7 +126,7 @@ def require_suited(spec: TaskSpec, candidate: Candidate, source: Path) -> None:
         strategy_parts(spec, candidate, source)
 
 
-def layers_asked(spec: TaskSpec, candidates: Sequence[Candidate], source: Path) -> Layers:
+def layers_asked(spec: StrategySpec, candidates: Sequence[Candidate], source: Path) -> Layers:
     """The teacher's layers that the strategy looks into for any of the candidates, by signal."""
     from edgedistill.train.distill.strategies import asked_layers
 
@@ -135,7 +141,7 @@ def layers_asked(spec: TaskSpec, candidates: Sequence[Candidate], source: Path) 
     return {signal: tuple(sorted(found[signal])) for signal in sorted(found)}
 
 
-def _require_told(spec: TaskSpec, name: str, tells: bool) -> None:
+def _require_told(spec: StrategySpec, name: str, tells: bool) -> None:
     """Refuse a family whose students do not tell what a part compares."""
     from edgedistill.models.families import FAMILIES
 
@@ -150,7 +156,7 @@ def _require_told(spec: TaskSpec, name: str, tells: bool) -> None:
     )
 
 
-def _require_own_head(spec: TaskSpec, source: Path) -> None:
+def _require_own_head(spec: StrategySpec, source: Path) -> None:
     """Refuse a fine-tuned classifier of another make: students that can be read grow from ours."""
     if spec.teacher.num_epochs == 0 and not (source / OWN_CLASSIFIER).is_file():
         raise MissingSignal(

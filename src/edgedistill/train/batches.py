@@ -59,6 +59,10 @@ class TrainingSet:
         for rows in epoch_order(self.texts.lengths, batch_size, seed, epoch):
             yield self.batch(rows, device)
 
+    def by_text(self, values: np.ndarray) -> np.ndarray:
+        """What is known of every row, [n], by text: each is one row."""
+        return values
+
     def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
         """The texts `rows`, int64 [m], as one batch on `device`."""
         ids, mask = self.texts.padded(rows, self.pad_id)

@@ -23,8 +23,8 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.run import run_task
 from edgedistill.pipeline.search import candidates_of, search
 from edgedistill.pipeline.stages import internals
+from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact
-from edgedistill.pipeline.stages.student import Candidate
 from edgedistill.pipeline.store import Store
 from edgedistill.pipeline.strategy import layers_asked, require_suited
 from edgedistill.tasks.classification import TextEncoder

@@ -17,7 +17,7 @@ from edgedistill.core.protocols import ModelOutput, Signal
 from edgedistill.models.inference import token_outputs
 from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
-from edgedistill.train.token_rows import OfTokens, TokenSet
+from edgedistill.train.token_rows import TokenSet
 from edgedistill.train.tune.supervised import Supervised
 
 NUM_TAGS, VOCABULARY = 3, 20
@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_over_real_tokens_in_float64() -> None:
     model = Tagger(1)
     (batch,) = data.batches(8, 0, 0, CPU)
     config = ResponseConfig(temperature=3.0, hard_weight=0.25, energy_weight=0.1)
-    terms = OfTokens(Response(config))(model, batch, rng=torch.Generator())
+    terms = Response(config)(model, batch, rng=torch.Generator())
     soft, hard, energy, tagged = [], [], [], []
     for row, tokens in enumerate(ROWS):
         for place, token in enumerate(tokens):
@@ -92,7 +92,7 @@ def test_the_loss_is_the_mean_over_real_tokens_in_float64() -> None:
 
 def test_padding_changes_no_gradient() -> None:
     data, _ = token_set(4)
-    step = OfTokens(Supervised())
+    step = Supervised()
     together, apart = Tagger(2), Tagger(2)
     (batch,) = data.batches(8, 0, 0, CPU)
     sum(step(together, batch, rng=torch.Generator()).values()).backward()  # type: ignore[union-attr]
@@ -108,7 +108,7 @@ def test_a_text_without_characters_costs_nothing() -> None:
     data, _ = token_set(4)
     alone = TokenSet(data.texts.part(3, 4), data.is_content[-2:], data.tags[-2:], 0)
     (batch,) = alone.batches(4, 0, 0, CPU)
-    loss = OfTokens(Supervised())(Tagger(0), batch, rng=torch.Generator())["cross_entropy"]
+    loss = Supervised()(Tagger(0), batch, rng=torch.Generator())["cross_entropy"]
     assert loss.item() == 0.0
 
 
@@ -116,10 +116,10 @@ def test_what_is_missing_is_told() -> None:
     data, _ = token_set()
     bare = TokenSet(data.texts, data.is_content, np.full_like(data.tags, -1), 0)
     with pytest.raises(MissingSignal, match="spans"):
-        bare.require(OfTokens(Supervised()).needs)
+        bare.require(Supervised().needs)
     with pytest.raises(MissingSignal, match="logits"):
-        bare.require(OfTokens(Response(ResponseConfig())).needs)
-    data.require(OfTokens(Response(ResponseConfig())).needs | OfTokens(Supervised()).needs)
+        bare.require(Response(ResponseConfig()).needs)
+    data.require(Response(ResponseConfig()).needs | Supervised().needs)
 
 
 def test_outputs_stand_in_the_order_of_the_texts() -> None:
@@ -141,7 +141,7 @@ def test_one_loop_trains_a_tagger_to_its_teacher(tmp_path: Path) -> None:
     logits, _ = token_outputs(teacher, data.texts, pad_id=0)
     cached = TokenSet(data.texts, data.is_content, data.tags, 0, {Signal.LOGITS: logits})
     result = train(
-        student, OfTokens(Response(ResponseConfig(energy_weight=1.0))), cached,
+        student, Response(ResponseConfig(energy_weight=1.0)), cached,
         score=lambda m: -float(np.abs(token_outputs(m, data.texts, pad_id=0)[0] - logits)
                                [data.is_content].max()),
         config=LoopConfig(num_epochs=200, learning_rate=0.05, batch_size=2, patience=200),

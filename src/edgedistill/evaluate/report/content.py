@@ -252,11 +252,13 @@ class DataFinding:
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """A validation figure after each epoch of one training."""
+    """A validation figure after each epoch of one training, and its loss terms as (name, mean by
+    epoch), each with its weight."""
 
     name: str
     metric: str
     values: tuple[float, ...]
+    terms: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from edgedistill.evaluate.report.blocks import (
     Section,
     Table,
 )
-from edgedistill.evaluate.report.content import Making, ReportContent
+from edgedistill.evaluate.report.content import Making, ReportContent, TrainingCurve
 from edgedistill.evaluate.report.numbers import MISSING, duration
 from edgedistill.evaluate.report.plots import training_plot
+
+#: Epochs of a table of loss terms.
+_NUM_EPOCHS = 6
 
 
 def data_section(content: ReportContent) -> Section:
@@ -61,10 +64,22 @@ def making_section(making: Making) -> Section:
                 tuple(training_plot([c for c in making.curves if c.metric == m]) for m in metrics)
             )
         )
+    blocks += [_terms(curve) for curve in making.curves if len(curve.terms) > 1]
     for heading, pairs in (("Version", making.versions), ("Fingerprint", making.fingerprints)):
         if pairs:
             blocks.append(Table(("", heading), pairs))
     return Section("making", "How it was made", tuple(blocks))
+
+
+def _terms(curve: TrainingCurve) -> Table:
+    """Loss terms by epoch: the first, the last, and some between where there are many."""
+    last = len(curve.values) - 1
+    steps = max(1, min(last, _NUM_EPOCHS - 1))
+    epochs = sorted({round(last * step / steps) for step in range(steps + 1)})
+    rows = [(name, *(f"{values[epoch]:.4g}" for epoch in epochs)) for name, values in curve.terms]
+    headings = ("Loss term", *(f"Epoch {epoch + 1}" for epoch in epochs))
+    numbers = frozenset(range(1, len(headings)))
+    return Table(headings, tuple(rows), numbers, f"What the {curve.name} paid, weighted.")
 
 
 def non_goals_section(content: ReportContent) -> Section:

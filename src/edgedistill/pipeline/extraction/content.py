@@ -33,8 +33,10 @@ from edgedistill.pipeline.extraction.measurement import Measured, Shipped, throu
 from edgedistill.pipeline.extraction.outputs import GoldTexts
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.report_basis import (
+    CLOSENESS,
     false_abstention_interval,
     making,
+    teaching_notes,
     verdict_content,
     with_files,
 )
@@ -277,10 +279,10 @@ def _making(made: Made) -> report.Making:
     loss = "minus validation loss (nats a token)"
     if made.ground.data.rows.labels:
         loss = "minus validation loss (nats a token, and a label)"
-    closeness = "minus divergence from the teacher (validation)"
     trained = [
         ("teacher", loss, made.ground.teacher.training),
-        ("student", closeness, made.student.training),
+        ("student", CLOSENESS, made.student.training),
         ("control without distillation", loss, made.control.training),
     ]
-    return making(made.ground.context, trained)
+    notes = teaching_notes(made.ground, made.student.training)
+    return making(made.ground.context, trained, notes=notes)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.artefact import make_artefact
 from edgedistill.pipeline.extraction.dataset import prepare_documents
-from edgedistill.pipeline.extraction.student import Ground, checked_config, train_student
+from edgedistill.pipeline.extraction.student import Ground, train
 from edgedistill.pipeline.extraction.teacher import prepare_teacher
 from edgedistill.pipeline.extraction.transfer import prepare_transfer
 from edgedistill.pipeline.extraction.verification import Made, verify
+from edgedistill.pipeline.search import assistants_of, candidates_of
+from edgedistill.pipeline.stages.assistants import with_assistants
+from edgedistill.pipeline.stages.internals import prepare_internals
+from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
 from edgedistill.pipeline.verified import Verified
 
 
@@ -18,13 +25,21 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
 
     Raises:
         SpecError: the student has options that its family lacks.
+        MissingSignal: the strategy needs what student or teacher cannot tell.
     """
-    checked_config(context.spec)
+    spec = context.spec
+    (candidate,), assistants = candidates_of(spec), assistants_of(spec)
+    if not is_default(spec):
+        source = resolve_teacher(spec.teacher.source, root=context.root)
+        require_fitting(spec, [candidate], assistants, source)
     data = prepare_documents(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
     ground = Ground(context, data, teacher, transfer)
-    student = train_student(ground)
-    control = train_student(ground, distilled=False)
+    layers = layers_asked(spec, [candidate, *assistants], teacher.source)
+    ground = replace(ground, internals=prepare_internals(ground, layers))
+    ground = with_assistants(ground, assistants)
+    student = train(ground, candidate)
+    control = train(ground, candidate, distilled=False)
     artefact = make_artefact(ground, student)
     return verify(Made(ground, student, control, artefact))

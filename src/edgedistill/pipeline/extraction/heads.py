@@ -3,9 +3,10 @@ trained together, and how well they do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from edgedistill.core.protocols import Signal
 from edgedistill.runtime.extraction.labels import value_columns
 from edgedistill.runtime.extraction.tagging import tag_names
 from edgedistill.tasks.extraction.encoding import DocumentEncoder, EncodedDocuments
+
+if TYPE_CHECKING:
+    from edgedistill.train.distill.combined import Weighted
 
 Loss = Callable[[Any, Any], Any]
 """Of logits and of what they are compared with, tensors of equal first axis."""
@@ -46,55 +50,58 @@ def student_of(network: Any, encoder: DocumentEncoder) -> Any:
 def token_set(
     documents: EncodedDocuments,
     encoder: DocumentEncoder,
-    signals: Mapping[Signal, np.ndarray] | None = None,
+    answers: np.ndarray | None = None,
     label_logits: np.ndarray | None = None,
+    inside: Mapping[Signal, Any] | None = None,
 ) -> Any:
-    """What a step learns from; `signals` a token, `label_logits` a text of the teacher."""
+    """What a step learns from: tags and labels, and what the teacher says of every token
+    (`answers`), of the labels of every text, and of its `inside`."""
     from edgedistill.train.token_rows import TokenSet
 
+    signals = {} if answers is None else {Signal.LOGITS: answers}
     return TokenSet(
-        documents.texts, documents.is_content, documents.tags, encoder.encoder.pad_id,
-        signals or {}, text_labels=documents.labels, text_logits=label_logits,
+        documents.texts, documents.is_content, documents.tags, encoder.encoder.pad_id, signals,
+        inside or {}, documents.labels, label_logits,
     )  # fmt: skip
 
 
-def label_parts(spec: ExtractionSpec, encoder: DocumentEncoder, method: Any) -> list[Any]:
-    """The loss of each label, by a method for classifiers, with its weight."""
+def supervised(
+    spec: ExtractionSpec, encoder: DocumentEncoder, method: Any, model: Any
+) -> tuple[Any, Any]:
+    """(step, what is trained by it): every head learns by a method for classifiers, under one
+    reading of each batch."""
+    from edgedistill.train.distill.combined import Combined, Weighted
+    from edgedistill.train.heads import AnswersPart
+
+    if not encoder.labels:
+        return method, model
+    fields = [Weighted("fields", AnswersPart(method))]
+    step = Combined(with_labels(spec, encoder, fields, method), balance=spec.heads.balance)
+    return step, step.learner(model)
+
+
+def with_labels(
+    spec: ExtractionSpec, encoder: DocumentEncoder, fields: Sequence[Weighted], method: Any
+) -> list[Weighted]:
+    """The parts that teach the fields, and the loss of each label by a method for classifiers, all
+    with their weights."""
     from edgedistill.train.distill.combined import Weighted
     from edgedistill.train.heads import LabelPart
 
-    weights, places = spec.heads.label_weights, enumerate(value_columns(encoder.labels))
-    parts = [LabelPart(method, place, columns) for place, columns in places]
-    return [
-        Weighted(label.name, part, weights.get(label.name, 1.0))
-        for label, part in zip(encoder.labels, parts, strict=True)
+    factor, weights = spec.heads.fields_weight, spec.heads.label_weights
+    parts = [
+        replace(
+            part, weight=factor * part.weight,
+            final_weight=None if part.final_weight is None else factor * part.final_weight,
+        )
+        for part in fields
+    ]  # fmt: skip
+    columns = value_columns(encoder.labels)
+    parts += [
+        Weighted(label.name, LabelPart(method, place, columns[place]), weights.get(label.name, 1.0))
+        for place, label in enumerate(encoder.labels)
     ]
-
-
-def label_method(response: Any) -> Any:
-    """How a student learns its teacher's answers of a label: as those of a token, the energy apart,
-    which of labels no guard reads."""
-    from edgedistill.train.distill.response import Response
-
-    return Response(response.model_copy(update={"energy_weight": 0.0}))
-
-
-def supervised_step(spec: ExtractionSpec, encoder: DocumentEncoder, method: Any) -> Any:
-    """Every head learns by a method for classifiers, under one reading of each batch."""
-    return distillation_step(spec, encoder, method, method)
-
-
-def distillation_step(
-    spec: ExtractionSpec, encoder: DocumentEncoder, of_fields: Any, of_labels: Any
-) -> Any:
-    """The same, by one method for the tags of tokens and by one for labels."""
-    from edgedistill.train.distill.combined import Combined, Weighted
-    from edgedistill.train.heads import AnswersPart
-    from edgedistill.train.token_rows import OfTokens
-
-    fields = Weighted("fields", AnswersPart(OfTokens(of_fields)), spec.heads.fields_weight)
-    labels = label_parts(spec, encoder, of_labels)
-    return Combined([fields, *labels], balance=spec.heads.balance)
+    return parts
 
 
 def likelihood(
@@ -109,7 +116,7 @@ def likelihood(
     tags, labels = (np.asarray(a, dtype=np.int64) for a in (documents.tags, documents.labels))
     kept = np.ones(len(tags), dtype=bool)
     targets = [labels[:, place] for place in range(len(encoder.labels))]
-    return scorer(spec, documents, encoder, loss, kept, tags, targets)
+    return _scorer(spec, documents, encoder, loss, kept, tags, targets)
 
 
 def closeness(
@@ -132,10 +139,10 @@ def closeness(
     targets = [] if label_logits is None else [
         label_logits[:, columns] for columns in value_columns(encoder.labels)
     ]  # fmt: skip
-    return scorer(spec, documents, encoder, loss, kept, logits[kept], targets)
+    return _scorer(spec, documents, encoder, loss, kept, logits[kept], targets)
 
 
-def scorer(
+def _scorer(
     spec: ExtractionSpec,
     documents: EncodedDocuments,
     encoder: DocumentEncoder,

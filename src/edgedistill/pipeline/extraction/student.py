@@ -1,70 +1,150 @@
-"""Stage `student`: a tagger cut out of the teacher, distilled or (as control) on spans alone."""
+"""Stage `student`: taggers cut out of the teacher, distilled or (as control) on spans alone."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgedistill.core.errors import SpecError
+from edgedistill.core.artefacts import Encoded
 from edgedistill.core.extraction_task import ExtractionSpec
-from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments
 from edgedistill.pipeline.extraction.heads import (
     closeness,
-    distillation_step,
-    label_method,
     likelihood,
     output_names,
     student_of,
-    supervised_step,
+    supervised,
     token_set,
+    with_labels,
 )
 from edgedistill.pipeline.extraction.teacher import Teacher
 from edgedistill.pipeline.extraction.transfer import TransferSet
-from edgedistill.pipeline.stages.student import WEIGHTS, loop_config
-from edgedistill.pipeline.stages.teacher import CHECKPOINTS, TRAINING
+from edgedistill.pipeline.stages.any_ground import Answers, AnyGround, Candidate
+from edgedistill.pipeline.stages.student import TrainedStudent, load_student, train_student
 from edgedistill.pipeline.store import StageResult
+from edgedistill.tasks.classification import TextEncoder
 
-ROOMS = (
-    "train", "models", "tasks", "pipeline/stages/student", "pipeline/extraction/heads",
-    "pipeline/extraction/student",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgedistill.core.protocols import Step
+    from edgedistill.train.distill.combined import Weighted
+    from edgedistill.train.distill.response import Response
+    from edgedistill.train.token_rows import TokenSet
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every student of a run grows on."""
+class Ground(AnyGround):
+    """What students of a run grow on; their rows are tokens."""
+
+    rooms: ClassVar[tuple[str, ...]] = (
+        "pipeline/extraction/heads", "pipeline/extraction/student",
+    )  # fmt: skip
 
     context: Context[ExtractionSpec]
     data: PreparedDocuments
     teacher: Teacher
     transfer: TransferSet
 
-    @cached_property
-    def material(self) -> Any:
-        """What students are built from; students copy what they take of it."""
-        from edgedistill.models.students.family import Material
-        from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
+    @property
+    def encoder(self) -> TextEncoder:
+        """The tokenizer that ships."""
+        return self.teacher.encoder.encoder
 
-        model, texts = self.teacher.load(), self.transfer.labelled.texts
-        table = model.encoder.get_input_embeddings().weight
-        used = used_tokens([self.transfer.real_ids], vocabulary_size=len(table))
-        return Material(
-            teacher=model,
-            kept=keep_tokens(table, used.tolist(), self.teacher.encoder.encoder.special_ids),
-            train=texts,
-            targets=np.zeros(len(texts), np.int64),
-            num_labels=len(output_names(self.teacher.encoder)),
-            max_tokens=self.context.spec.input.max_tokens,
-            pad_id=self.teacher.pad_id,
-            seed=self.context.spec.seed,
-        )
+    @property
+    def texts(self) -> Encoded:
+        """The transfer set."""
+        return self.transfer.documents.texts
+
+    @property
+    def labelled(self) -> tuple[Encoded, np.ndarray]:
+        """The training texts; families are built for tokens, whatever labels texts have."""
+        texts = self.transfer.labelled.texts
+        return texts, np.zeros(len(texts), np.int64)
+
+    @property
+    def num_labels(self) -> int:
+        """Tags of the task, and values of its labels."""
+        return len(output_names(self.teacher.encoder))
+
+    @property
+    def validation(self) -> tuple[Encoded, np.ndarray]:
+        """The validation texts; of their tokens those with characters count."""
+        documents = self.teacher.encoder.encode(self.data.rows.validation)
+        return documents.texts, documents.is_content
+
+    def load_teacher(self) -> Any:
+        """The teacher as a module in evaluation mode."""
+        return self.teacher.load()
+
+    def teachers_answers(self) -> Answers:
+        """The teacher's answers, [num_tokens, tags]."""
+        transfer = self.transfer
+        return Answers(transfer.stage.fingerprint, transfer.logits, transfer.validation_logits())
+
+    def formed(self, student: nn.Module) -> nn.Module:
+        """The same network with its head on every token, and on texts where they have labels."""
+        formed: nn.Module = student_of(student, self.teacher.encoder)
+        return formed
+
+    def examples(self, answers: np.ndarray) -> TokenSet:
+        """Texts with the answers to their tokens, and their tags where they have some; their labels
+        are always answered by the teacher itself."""
+        transfer, num_texts = self.transfer, len(self.taught)
+        documents = transfer.documents.part(num_texts)
+        kept = self.internals.signals if self.internals else None
+        labels = None if transfer.label_logits is None else transfer.label_logits[:num_texts]
+        num = len(documents.tags)
+        examples: TokenSet = token_set(documents, self.teacher.encoder, answers[:num], labels, kept)
+        return examples
+
+    def all_parts(self, parts: list[Weighted], response: Response) -> list[Weighted]:
+        """The strategy for the fields, and for each label what its teacher answers."""
+        from edgedistill.train.distill.response import Response
+
+        if not self.teacher.encoder.labels:
+            return parts
+        # No guard reads the energy of a label.
+        method = Response(response.config.model_copy(update={"energy_weight": 0.0}))
+        return with_labels(self.context.spec, self.teacher.encoder, parts, method)
+
+    @property
+    def balance(self) -> bool:
+        """As the task asks, for its strategy or for its heads."""
+        return self.settings.balance or self.context.spec.heads.balance
+
+    def labelled_examples(self) -> TokenSet:
+        """The training texts with their tags and labels alone."""
+        examples: TokenSet = token_set(self.transfer.labelled, self.teacher.encoder)
+        return examples
+
+    def undistilled(self, method: Step, student: nn.Module) -> tuple[Step, nn.Module]:
+        """For every head."""
+        step, learner = supervised(self.context.spec, self.teacher.encoder, method, student)
+        return step, learner
+
+    def undistilled_score(self) -> Callable[[Any], float]:
+        """Minus the cross-entropy a token, and a label, on the validation split."""
+        encoder = self.teacher.encoder
+        return likelihood(self.context.spec, encoder.encode(self.data.rows.validation), encoder)
+
+    def closeness(self, temperature: float) -> Callable[[Any], float]:
+        """The same, with the divergence of every label."""
+        encoder = self.teacher.encoder
+        return closeness(
+            self.context.spec, encoder.encode(self.data.rows.validation), encoder,
+            self.answers.validation, self.transfer.validation_label_logits(), temperature,
+        )  # fmt: skip
+
+    def logits(self, model: Any, texts: Encoded) -> np.ndarray:
+        """What a model answers to every token, float32 [num_tokens, tags]."""
+        from edgedistill.models.inference import token_outputs
+
+        return token_outputs(model, texts, pad_id=self.encoder.pad_id)[0]
 
 
 @dataclass(frozen=True)
@@ -72,114 +152,23 @@ class Student:
     """A trained student on disk, and the record of its training."""
 
     ground: Ground
-    stage: StageResult
-    training: dict[str, Any]
+    trained: TrainedStudent
+
+    @property
+    def stage(self) -> StageResult:
+        """The stage that trained it."""
+        return self.trained.stage
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The record of its training."""
+        return self.trained.training
 
     def load(self) -> Any:
         """The student as a module in evaluation mode."""
-        from safetensors.torch import load_file
-
-        model, _ = _build(self.ground)
-        model.load_state_dict(load_file(self.stage.folder / WEIGHTS))
-        return model.eval()
+        return load_student(self.ground, self.trained)
 
 
-def checked_config(spec: ExtractionSpec) -> Any:
-    """The settings of the student's family; raises SpecError for what it lacks."""
-    from pydantic import ValidationError
-
-    from edgedistill.models.families import FAMILIES
-
-    config = FAMILIES.load(spec.student.family).config
-    try:
-        return config(**spec.student.options)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise SpecError(
-            f"student.options.{key}: {fault['msg']}",
-            fix=f"options of {spec.student.family}: {', '.join(config.model_fields)}",
-        ) from error
-
-
-def train_student(ground: Ground, *, distilled: bool = True) -> Student:
+def train(ground: Ground, candidate: Candidate, *, distilled: bool = True) -> Student:
     """The trained student; `distilled=False` trains the same network on the spans alone."""
-    context, spec = ground.context, ground.context.spec
-    inputs = {
-        "transfer": ground.transfer.stage.fingerprint,
-        "student": spec.student.model_dump(mode="json"),
-        "distillation": spec.distillation.model_dump(mode="json") if distilled else None,
-        "heads": spec.heads.model_dump(mode="json"),
-        "seed": spec.seed,
-    }
-    name = "student" if distilled else "control"
-
-    def compute(folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        model, recipe = _build(ground)
-        record = _train(ground, model, recipe, name, folder, distilled=distilled)
-        state = {n: t.detach().contiguous() for n, t in model.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
-        write_json(folder / TRAINING, record)
-
-    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
-    return Student(ground, stage, read_json(stage.folder / TRAINING))
-
-
-def _build(ground: Ground) -> tuple[Any, Any]:
-    """(module, recipe) before training."""
-    import torch
-
-    from edgedistill.models.families import FAMILIES
-
-    spec = ground.context.spec
-    family, config, material = (
-        FAMILIES.load(spec.student.family), checked_config(spec), ground.material,
-    )  # fmt: skip
-    torch.manual_seed(spec.seed)
-    network = family.build(material, config)
-    return student_of(network, ground.teacher.encoder), family.recipe
-
-
-def _train(
-    ground: Ground, model: Any, recipe: Any, name: str, folder: Path, *, distilled: bool
-) -> dict[str, Any]:
-    from edgedistill.core.protocols import Signal
-    from edgedistill.train.distill.response import Response, ResponseConfig
-    from edgedistill.train.loop import train
-    from edgedistill.train.tune.supervised import Supervised
-
-    spec, transfer, encoder = ground.context.spec, ground.transfer, ground.teacher.encoder
-    validation, settings = encoder.encode(ground.data.rows.validation), spec.distillation
-    if distilled:
-        documents = transfer.documents
-        temperature = settings.temperature or recipe.temperature
-        config = ResponseConfig(
-            temperature=temperature, hard_weight=settings.hard_weight,
-            energy_weight=settings.energy_weight,
-        )  # fmt: skip
-        step = distillation_step(spec, encoder, Response(config), label_method(config))
-        examples = token_set(
-            documents, encoder, {Signal.LOGITS: transfer.logits}, transfer.label_logits
-        )
-        score = closeness(
-            spec, validation, encoder, transfer.validation_logits(),
-            transfer.validation_label_logits(), temperature,
-        )  # fmt: skip
-    else:
-        documents = transfer.labelled
-        step = supervised_step(spec, encoder, Supervised(label_smoothing=recipe.label_smoothing))
-        examples = token_set(documents, encoder)
-        score = likelihood(spec, validation, encoder)
-    result = train(
-        step.learner(model), step, examples,
-        score=score,
-        config=loop_config(
-            recipe, len(documents), seed=spec.seed, is_control=not distilled,
-            num_epochs=settings.num_epochs,
-        ),
-        checkpoints=folder / CHECKPOINTS, stage=name, listener=ground.context.listener,
-    )  # fmt: skip
-    shutil.rmtree(folder / CHECKPOINTS)
-    return asdict(result)
+    return Student(ground, train_student(ground, candidate, distilled=distilled))

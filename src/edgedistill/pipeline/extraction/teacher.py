@@ -15,7 +15,7 @@ from edgedistill.pipeline.extraction.dataset import PreparedDocuments, encoder_o
 from edgedistill.pipeline.extraction.heads import (
     likelihood,
     output_names,
-    supervised_step,
+    supervised,
     teacher_form,
     token_set,
 )
@@ -128,12 +128,11 @@ def _fine_tune(
     train, validation = (encoder.encode(rows) for rows in (data.rows.train, data.rows.validation))
     smoothing = spec.teacher.label_smoothing
     hold_table(model, spec.teacher)
-    step = supervised_step(spec, encoder, Supervised(label_smoothing=smoothing))
+    step, learner = supervised(spec, encoder, Supervised(label_smoothing=smoothing), model)
     record = train_teacher(
         context,
         spec.teacher,
-        # Training holds the sizes of its losses beside the model.
-        step.learner(model),
+        learner,
         step,
         token_set(train, encoder),
         score=likelihood(spec, validation, encoder, smoothing),

@@ -51,9 +51,7 @@ class TransferSet:
     @property
     def labelled(self) -> EncodedDocuments:
         """The training split."""
-        whole, texts = self.documents, self.documents.texts.part(0, self.num_labelled)
-        num, labels = len(texts.ids), self.documents.labels[: self.num_labelled]
-        return EncodedDocuments(texts, whole.is_content[:num], whole.tags[:num], labels)
+        return self.documents.part(self.num_labelled)
 
     @property
     def real_ids(self) -> np.ndarray:

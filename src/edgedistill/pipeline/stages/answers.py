@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,12 @@ import numpy as np
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.any_ground import Answers
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.further import Heard, hear_all
 from edgedistill.pipeline.stages.transfer import TransferSet
 
 ROOMS = ("train/distill/mixture", "pipeline/stages/answers")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What students are to answer.
-
-    `logits`: [n, classes] to the texts of the transfer set; `validation`: float32, to the
-    validation texts, on which closeness is measured. `notes`: for the report.
-    """
-
-    fingerprint: str
-    logits: np.ndarray
-    validation: np.ndarray
-    notes: tuple[str, ...] = ()
-
-
-def teachers_answers(transfer: TransferSet) -> Answers:
-    """The answers of the one teacher."""
-    validation, _ = transfer.outputs("validation")
-    return Answers(transfer.stage.fingerprint, transfer.logits, validation)
 
 
 def prepare_mixture(context: Context, data: PreparedData, transfer: TransferSet) -> Answers | None:

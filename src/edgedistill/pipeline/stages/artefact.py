@@ -20,7 +20,8 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.student import Ground, TrainedStudent, load_student
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.student import TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms

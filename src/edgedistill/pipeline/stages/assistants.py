@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from edgedistill.pipeline.stages.answers import Answers
-from edgedistill.pipeline.stages.student import (
-    Candidate,
-    Ground,
-    TrainedStudent,
-    load_student,
-    train_student,
-)
+from edgedistill.pipeline.stages.any_ground import Answers, AnyGround, Candidate
+from edgedistill.pipeline.stages.student import TrainedStudent, load_student, train_student
 
+G = TypeVar("G", bound=AnyGround)
 ROOMS = ("models", "tasks", "pipeline/stages/assistants")
 
 
-def with_assistants(ground: Ground, assistants: Sequence[Candidate]) -> Ground:
+def with_assistants(ground: G, assistants: Sequence[Candidate]) -> G:
     """The ground on which students learn the answers of the last assistant.
 
     Teacher assistants, Mirzadeh et al. 2019, arXiv 1902.03393. Parts that look inside keep looking
@@ -46,14 +42,11 @@ def with_assistants(ground: Ground, assistants: Sequence[Candidate]) -> Ground:
     return replace(ground, instead=answers)
 
 
-def _answers(ground: Ground, trained: TrainedStudent) -> Answers:
+def _answers(ground: AnyGround, trained: TrainedStudent) -> Answers:
     """What an assistant answers, read once; its closeness is still to the answers before."""
 
     def compute(folder: Path) -> None:
-        from edgedistill.models.inference import model_outputs
-
-        texts, pad_id = ground.transfer.texts, ground.teacher.encoder.pad_id
-        logits, _ = model_outputs(load_student(ground, trained), texts, pad_id=pad_id)
+        logits = ground.logits(load_student(ground, trained), ground.texts)
         np.save(folder / "logits.npy", np.clip(logits, -6e4, 6e4).astype(np.float16))
 
     stage = ground.context.store.stage(

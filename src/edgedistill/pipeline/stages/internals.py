@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING
 
 from edgedistill.core.events import Event
 from edgedistill.core.files import free_bytes
-from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.teacher import Teacher
-from edgedistill.pipeline.stages.transfer import TransferSet
 from edgedistill.pipeline.strategy import Layers, teacher_shape
 
 if TYPE_CHECKING:
@@ -19,6 +15,7 @@ if TYPE_CHECKING:
 
     from edgedistill.core.protocols import Signal
     from edgedistill.models.internals_cache import RaggedSignal
+    from edgedistill.pipeline.stages.any_ground import AnyGround
 
 ROOMS = ("models/teachers", "models/internals", "models/internals_cache",
          "pipeline/stages/internals")  # fmt: skip
@@ -39,9 +36,7 @@ class TeacherInternals:
     note: str
 
 
-def prepare_internals(
-    context: Context, data: PreparedData, teacher: Teacher, transfer: TransferSet, layers: Layers
-) -> TeacherInternals | None:
+def prepare_internals(ground: AnyGround, layers: Layers) -> TeacherInternals | None:
     """Read the teacher's layers once and keep them, where they fit; None where none is asked for.
 
     Raises:
@@ -55,13 +50,12 @@ def prepare_internals(
 
     if not layers:
         return None
-    shape = teacher_shape(teacher.source)
-    num_texts = min(context.spec.distillation.num_texts or len(transfer.texts), len(transfer.texts))
-    texts = transfer.texts.part(0, num_texts)
+    context, texts = ground.context, ground.taught
+    shape = teacher_shape(ground.teacher.source)
     inputs = {
-        "transfer": transfer.stage.fingerprint,
+        "transfer": ground.stage.fingerprint,
         "layers": {signal.name: list(layers[signal]) for signal in layers},
-        "num_texts": num_texts,
+        "num_texts": len(texts),
     }
     size_bytes = internals_bytes(layers, shape, texts.lengths)
     reason = reason_against(size_bytes, context.store.folder)
@@ -75,8 +69,8 @@ def prepare_internals(
             context.listener(Event("internals", "progress", message, done))
 
         write_internals(
-            teacher.load(data.dataset), texts, layers, shape, folder,
-            pad_id=teacher.encoder.pad_id, progress=progress,
+            ground.load_teacher(), texts, layers, shape, folder,
+            pad_id=ground.encoder.pad_id, progress=progress,
         )  # fmt: skip
 
     stage = context.store.stage("internals", inputs, compute, rooms=ROOMS)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgedistill.core.protocols import Step
-    from edgedistill.pipeline.stages.student import Candidate, Ground
-    from edgedistill.train.batches import SignalRows
+    from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
     from edgedistill.train.distill.combined import Weighted
     from edgedistill.train.distill.curriculum import Curriculum
 
@@ -29,7 +28,7 @@ class Lesson:
     `temperature`: at which the divergence from the teacher is measured on validation texts.
     """
 
-    ground: Ground
+    ground: AnyGround
     parts: list[Weighted]
     examples: Any
     temperature: float
@@ -38,13 +37,13 @@ class Lesson:
         """(step, what is trained by it): the student, or a learner around it."""
         from edgedistill.train.distill.combined import Combined
 
-        if is_plain(self.ground.context.spec):
+        if is_plain(self.ground.context.spec) and len(self.parts) == 1:
             step: Any = self.parts[0].part
             return step, student
         internals = self.ground.internals
         combined = Combined(
             self.parts,
-            balance=self.ground.context.spec.distillation.balance,
+            balance=self.ground.balance,
             num_steps=num_steps,
             layers=internals.layers if internals else None,
             live=self._live() if internals and internals.signals is None else None,
@@ -59,23 +58,22 @@ class Lesson:
         Args:
             learner: what `begin` gave, which keeps the pace from now on.
         """
-        from edgedistill.models.inference import model_outputs
         from edgedistill.train.distill.curriculum import Curriculum, Pace, distance, unsureness
 
-        settings = self.ground.context.spec.distillation.curriculum
+        settings = self.ground.settings.curriculum
         if settings is None:
             return None
-        answers, texts = self.examples.signals[Signal.LOGITS], self.examples.texts
+        examples, answers = self.examples, self.examples.signals[Signal.LOGITS]
         if settings.by == "confidence":
-            difficulty = unsureness(answers)
+            difficulty = examples.by_text(unsureness(answers))
         elif settings.by == "length":
-            difficulty = texts.lengths
+            difficulty = examples.texts.lengths
         else:
-            logits, _ = model_outputs(student, texts, pad_id=self.examples.pad_id)
-            difficulty = distance(logits, answers, self.temperature)
+            logits = self.ground.logits(student, examples.texts)
+            difficulty = examples.by_text(distance(logits, answers, self.temperature))
         pace = Pace(settings, num_epochs)
         learner.add_module("pace", pace)
-        return Curriculum(self.examples, difficulty, pace)
+        return Curriculum(examples, difficulty, pace)
 
     def _live(self) -> Callable[[Batch], Mapping[Signal, Tensor]]:
         """Reads a batch with the teacher."""
@@ -83,7 +81,7 @@ class Lesson:
 
         assert self.ground.internals is not None
         layers = self.ground.internals.layers
-        teacher = self.ground.teacher.load(self.ground.data.dataset)
+        teacher = self.ground.load_teacher()
 
         def read(batch: Batch) -> Mapping[Signal, Tensor]:
             teacher.to(batch.input_ids.device)
@@ -92,11 +90,11 @@ class Lesson:
         return read
 
 
-def prepare_lesson(ground: Ground, candidate: Candidate, logits: np.ndarray) -> Lesson:
+def prepare_lesson(ground: AnyGround, candidate: Candidate, logits: np.ndarray) -> Lesson:
     """What a candidate is taught.
 
     Args:
-        logits: [n, classes], what is to be answered to each text of the transfer set.
+        logits: what is to be answered to each row of the transfer set.
 
     Raises:
         MissingSignal, SpecError: the strategy does not fit this candidate.
@@ -104,28 +102,19 @@ def prepare_lesson(ground: Ground, candidate: Candidate, logits: np.ndarray) -> 
     """
     import torch
 
-    from edgedistill.train.batches import TrainingSet
     from edgedistill.train.distill.response import Response
 
-    spec, transfer = ground.context.spec, ground.transfer
+    spec = ground.context.spec
     # What parts learn beside the student begins at random.
     torch.manual_seed(spec.seed)
     parts = strategy_parts(spec, candidate, ground.teacher.source)
-    num_texts = min(spec.distillation.num_texts or len(transfer.texts), len(transfer.texts))
-    answers = logits[:num_texts]
-    if not np.isfinite(answers).all():
+    examples = ground.examples(logits)
+    if not np.isfinite(examples.signals[Signal.LOGITS]).all():
         raise ModelError(
             "the teacher's answers are not numbers for some texts of the transfer set",
             where="teacher",
             fix="check its weights, or train it with precision fp32",
         )
-    targets = ground.data.dataset.targets("train")
-    labels = np.full(num_texts, -1, np.int64)
-    labels[: len(targets)] = targets[:num_texts]
-    signals: dict[Signal, SignalRows] = {Signal.LOGITS: answers}
-    if ground.internals and ground.internals.signals:
-        signals |= ground.internals.signals
     response = next(each.part for each in parts if isinstance(each.part, Response))
-    texts = transfer.texts.part(0, num_texts)
-    examples = TrainingSet(texts, labels, ground.teacher.encoder.pad_id, signals)
+    parts = ground.all_parts(parts, response)
     return Lesson(ground, parts, examples, response.config.temperature)

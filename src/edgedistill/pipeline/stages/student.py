@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ import numpy as np
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.stages.answers import Answers, teachers_answers
-from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.internals import TeacherInternals
+from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
 from edgedistill.pipeline.stages.lesson import prepare_lesson
-from edgedistill.pipeline.stages.teacher import CHECKPOINTS, Teacher, validation_accuracy
-from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.pipeline.stages.teacher import CHECKPOINTS
 from edgedistill.pipeline.store import StageResult
 from edgedistill.pipeline.strategy import require_suited
 
@@ -29,6 +25,7 @@ ROOMS = (
     "train",
     "models",
     "tasks",
+    "pipeline/stages/any_ground",
     "pipeline/stages/lesson",
     "pipeline/stages/student",
     "pipeline/strategy",
@@ -36,54 +33,6 @@ ROOMS = (
 #: An epoch has at least this many steps: small sets get smaller batches.
 LEAST_STEPS_AN_EPOCH = 60
 LEAST_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A student to try: its family, a name for people, and its settings."""
-
-    family: str
-    name: str
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What every student of a run grows on; `internals` where the strategy looks inside,
-    `instead` where students are to answer otherwise than the teacher alone does."""
-
-    context: Context
-    data: PreparedData
-    teacher: Teacher
-    transfer: TransferSet
-    internals: TeacherInternals | None = None
-    instead: Answers | None = None
-
-    @cached_property
-    def answers(self) -> Answers:
-        """What students are to answer."""
-        return self.instead or teachers_answers(self.transfer)
-
-    @cached_property
-    def material(self) -> Any:
-        """What students are built from; students copy what they take of it."""
-        from edgedistill.models.students.family import Material
-        from edgedistill.models.students.vocabulary import keep_tokens, used_tokens
-
-        dataset, encoder = self.data.dataset, self.teacher.encoder
-        model = self.teacher.load(dataset)
-        table = model.encoder.get_input_embeddings().weight
-        used = used_tokens([self.transfer.real_ids], vocabulary_size=len(table))
-        return Material(
-            teacher=model,
-            kept=keep_tokens(table, used.tolist(), encoder.special_ids),
-            train=encoder.encode(dataset.texts("train")),
-            targets=dataset.targets("train"),
-            num_labels=len(dataset.labels),
-            max_tokens=self.context.spec.input.max_tokens,
-            pad_id=encoder.pad_id,
-            seed=self.context.spec.seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +45,7 @@ class TrainedStudent:
 
 
 def train_student(
-    ground: Ground, candidate: Candidate, *, distilled: bool = True
+    ground: AnyGround, candidate: Candidate, *, distilled: bool = True
 ) -> TrainedStudent:
     """The trained candidate; `distilled=False` trains the same network on the labels alone.
 
@@ -107,7 +56,7 @@ def train_student(
     if distilled:
         require_suited(spec, candidate, ground.teacher.source)
     inputs = {
-        "transfer": ground.transfer.stage.fingerprint,
+        "transfer": ground.stage.fingerprint,
         "family": candidate.family,
         "options": candidate.options,
         "answers": ground.answers.fingerprint if distilled else None,
@@ -119,8 +68,7 @@ def train_student(
     def compute(folder: Path) -> None:
         model, recipe = _build(ground, candidate)
         if recipe is None:
-            score = validation_accuracy(ground.data.dataset, ground.teacher.encoder)
-            accuracy = score(model)
+            accuracy = ground.undistilled_score()(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
         else:
             answers, before = None, list[float]()
@@ -133,11 +81,11 @@ def train_student(
         _save(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
 
-    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(name, inputs, compute, rooms=(*ROOMS, *ground.rooms))
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
 
 
-def load_student(ground: Ground, trained: TrainedStudent) -> Any:
+def load_student(ground: AnyGround, trained: TrainedStudent) -> Any:
     """The trained student as a module in evaluation mode."""
     from safetensors.torch import load_file
 
@@ -146,7 +94,7 @@ def load_student(ground: Ground, trained: TrainedStudent) -> Any:
     return model.eval()
 
 
-def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
+def _build(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
     """(module, recipe) of a candidate before training."""
     import torch
 
@@ -156,11 +104,11 @@ def _build(ground: Ground, candidate: Candidate) -> tuple[Any, Any]:
     config = family.config(**candidate.options)
     material = ground.material
     torch.manual_seed(ground.context.spec.seed)
-    return family.build(material, config), family.recipe
+    return ground.formed(family.build(material, config)), family.recipe
 
 
 def _train(
-    ground: Ground,
+    ground: AnyGround,
     candidate: Candidate,
     model: Any,
     recipe: Any,
@@ -169,31 +117,26 @@ def _train(
     answers: np.ndarray | None,
 ) -> dict[str, Any]:
     """Train `model` to give these answers to the transfer set; None: on the labels alone."""
-    from edgedistill.train.batches import TrainingSet
     from edgedistill.train.loop import train
     from edgedistill.train.tune.supervised import Supervised
 
-    dataset, encoder = ground.data.dataset, ground.teacher.encoder
-    settings = ground.context.spec.distillation
-    score = validation_accuracy(dataset, encoder)
     lesson = None
     if answers is not None:
         lesson = prepare_lesson(ground, candidate, answers)
-        examples = lesson.examples
-        score = _closeness(ground, lesson.temperature)
+        examples, score = lesson.examples, ground.closeness(lesson.temperature)
     else:
-        texts = encoder.encode(dataset.texts("train"))
-        examples = TrainingSet(texts, dataset.targets("train"), encoder.pad_id)
+        examples, score = ground.labelled_examples(), ground.undistilled_score()
     config = loop_config(
         recipe, len(examples), seed=ground.context.spec.seed, is_control=lesson is None,
-        num_epochs=settings.num_epochs,
+        num_epochs=ground.settings.num_epochs,
     )  # fmt: skip
     num_epochs = config.num_epochs
     steps_an_epoch = -(-len(examples) // config.batch_size)
-    step: Any = Supervised(label_smoothing=recipe.label_smoothing)
-    learner = model
     if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
+    else:
+        method = Supervised(label_smoothing=recipe.label_smoothing)
+        step, learner = ground.undistilled(method, model)
     data = examples
     if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
         # An epoch without a gain opens texts: only then may it be that nothing is left to gain.
@@ -240,7 +183,7 @@ def _note(context: Context, stage: str, message: str) -> None:
 
 
 def _earlier_generations(
-    ground: Ground, candidate: Candidate, name: str, folder: Path
+    ground: AnyGround, candidate: Candidate, name: str, folder: Path
 ) -> tuple[np.ndarray, list[float]]:
     """What the student that ships is to answer, and how close each student before it came.
 
@@ -248,10 +191,8 @@ def _earlier_generations(
     and learns the answers of the one before, the first those of the teacher or of a mixture. Parts
     that look inside keep looking at the teacher; closeness to the first answers chooses epochs.
     """
-    from edgedistill.models.inference import model_outputs
-
     answers, scores = ground.answers.logits, list[float]()
-    for number in range(1, ground.context.spec.distillation.generations):
+    for number in range(1, ground.settings.generations):
         place = folder / GENERATIONS / str(number)
         # Written last: a killed run begins with the generation that it was at.
         if not (place / "training.json").exists():
@@ -259,36 +200,12 @@ def _earlier_generations(
             model, recipe = _build(ground, candidate)
             told = f"{name}, generation {number}"
             record = _train(ground, candidate, model, recipe, told, place, answers)
-            texts, pad_id = ground.transfer.texts, ground.teacher.encoder.pad_id
-            logits, _ = model_outputs(model, texts, pad_id=pad_id)
+            logits = ground.logits(model, ground.texts)
             np.save(place / "logits.npy", np.clip(logits, -6e4, 6e4).astype(np.float16))
             write_json(place / "training.json", record)
         answers = np.load(place / "logits.npy", mmap_mode="r")
         scores.append(float(read_json(place / "training.json")["best_score"]))
     return answers, scores
-
-
-def _closeness(ground: Ground, temperature: float) -> Callable[[Any], float]:
-    """A function that scores a model: minus the divergence from what it is to answer, on validation
-    texts.
-
-    The epoch that is kept is chosen by it: on 3,000 texts, accuracy alone is so coarse that it
-    may pick an early epoch by luck, whereas closeness to the teacher uses every probability.
-    """
-    import torch
-
-    from edgedistill.models.inference import model_outputs
-    from edgedistill.train.distill.logit_losses import softened_kl
-
-    encoder = ground.teacher.encoder
-    texts = encoder.encode(ground.data.dataset.texts("validation"))
-    target = torch.from_numpy(ground.answers.validation)
-
-    def score(model: Any) -> float:
-        logits, _ = model_outputs(model, texts, pad_id=encoder.pad_id)
-        return -float(softened_kl(torch.from_numpy(logits), target, temperature))
-
-    return score
 
 
 def _save(model: Any, path: Path) -> None:

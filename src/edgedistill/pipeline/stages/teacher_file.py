@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedistill.pipeline.stages.student import Ground
+from edgedistill.pipeline.stages.ground import Ground
 
 FILE = "teacher.onnx"
 

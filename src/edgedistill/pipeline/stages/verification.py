@@ -19,7 +19,8 @@ from edgedistill.pipeline.measurement import Measured, measure
 from edgedistill.pipeline.packaging import golden_rows, machine, versions, write_task_bundle
 from edgedistill.pipeline.search import CONTROL, Tried
 from edgedistill.pipeline.stages.artefact import Artefact
-from edgedistill.pipeline.stages.student import Ground, TrainedStudent, train_student
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
 from edgedistill.pipeline.verified import (
     ANSWERS,

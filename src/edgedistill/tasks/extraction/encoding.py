@@ -37,6 +37,14 @@ class EncodedDocuments:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def part(self, num: int) -> EncodedDocuments:
+        """The first `num` texts."""
+        texts = self.texts.part(0, num)
+        tokens = len(texts.ids)
+        return EncodedDocuments(
+            texts, self.is_content[:tokens], self.tags[:tokens], self.labels[:num]
+        )
+
 
 class DocumentEncoder:
     """The teacher's tokenizer as it will ship, for texts whose tokens are tagged.

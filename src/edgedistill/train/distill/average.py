@@ -38,13 +38,14 @@ class Average:
         self.learned = AveragedWeights(student)
 
     def terms(self, seen: Seen) -> Mapping[str, Tensor]:
-        """`answers`: mean over texts. One more reading of the batch, without a gradient."""
+        """`answers`: mean over rows. One more reading of the batch, without a gradient."""
         assert self.learned is not None
         self.learned.update(self._student, self.decay)
         with torch.no_grad():
             inputs = (seen.batch.input_ids, seen.batch.attention_mask)
             output: Any = functional_call(self._student, self.learned.weights(), inputs)
-        return {"answers": softened_kl(seen.output.logits, output.logits, self.temperature)}
+        average = seen.batch.rows(output.logits)
+        return {"answers": softened_kl(seen.logits, average, self.temperature)}
 
 
 class AveragedWeights(nn.Module):

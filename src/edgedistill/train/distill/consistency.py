@@ -19,6 +19,7 @@ class Consistency:
 
     R-Drop, Liang et al. 2021, arXiv 2106.14448, equation 2. There two dropout masks make the
     views; transformer students have no dropout, so here each view leaves out tokens of its own.
+    What a view leaves out, no other token of it sees; a tagger is still asked for its tag.
     """
 
     needs: ClassVar[frozenset[Signal]] = frozenset()
@@ -29,11 +30,11 @@ class Consistency:
         self.token_dropout = settings.token_dropout
 
     def terms(self, seen: Seen) -> Mapping[str, Tensor]:
-        """`views`: mean over texts. One more reading of the batch, twice as large."""
+        """`views`: mean over rows. One more reading of the batch, twice as large."""
         ids, mask = seen.batch.input_ids, seen.batch.attention_mask
         views = [view(mask, self.token_dropout, seen.rng) for _ in range(2)]
         logits = seen.model(torch.cat([ids, ids]), torch.cat(views)).logits
-        first, second = logits.chunk(2)
+        first, second = (seen.batch.rows(each) for each in logits.chunk(2))
         return {"views": symmetric_divergence(first, second)}
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
+from edgedistill.core.artefacts import Encoded
 from edgedistill.core.protocols import Batch, Signal
 from edgedistill.core.strategies import CurriculumSpec
-from edgedistill.train.batches import TrainingSet, epoch_order
+from edgedistill.train.batches import epoch_order
 from edgedistill.train.distill.mixture import certainty
 
 
@@ -49,6 +50,19 @@ class Pace(nn.Module):
         return int(self.opened) > before
 
 
+class Examples(Protocol):
+    """Texts to learn from, of which any may be drawn."""
+
+    @property
+    def texts(self) -> Encoded: ...
+
+    def require(self, needs: frozenset[Signal]) -> None: ...
+
+    def num_batches(self, batch_size: int, seed: int, epoch: int) -> int: ...
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> Batch: ...
+
+
 class Curriculum:
     """A training set of which the parts that are open are drawn.
 
@@ -60,7 +74,7 @@ class Curriculum:
         difficulty: [n], the least first; equal ones in the order of the texts.
     """
 
-    def __init__(self, examples: TrainingSet, difficulty: np.ndarray, pace: Pace) -> None:
+    def __init__(self, examples: Examples, difficulty: np.ndarray, pace: Pace) -> None:
         self.examples, self.pace = examples, pace
         self.order = np.argsort(difficulty, kind="stable")
 

@@ -59,7 +59,7 @@ class Response:
 
     def terms(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """`soft` (or, decoupled, `target` and `non_target`), and `hard` and `energy` if wanted."""
-        logits, teacher = seen.output.logits, seen.batch.signals[Signal.LOGITS]
+        logits, teacher = seen.logits, seen.batch.signals[Signal.LOGITS]
         share = 1.0 - self.config.hard_weight
         terms = {
             name: share * value

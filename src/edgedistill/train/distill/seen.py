@@ -28,6 +28,11 @@ class Seen:
     teacher: Mapping[Signal, Mapping[int, Tensor]] = field(default_factory=dict)
 
     @property
+    def logits(self) -> Tensor:
+        """The student's answers, a row for each of the batch's labels."""
+        return self.batch.rows(self.output.logits)
+
+    @property
     def device(self) -> torch.device:
         """Where the batch is."""
         return self.batch.input_ids.device

@@ -21,8 +21,8 @@ class Shallow:
     """Divergence of the answers of heads on shallower layers from those of the whole student.
 
     Be your own teacher, Zhang et al. 2019, arXiv 1905.08094, the second of its three losses: labels
-    and hints are for other parts. The heads begin as copies of the student's own, read the mean of
-    a layer's states as it does, and are not shipped. The whole student's answers are constants
+    and hints are for other parts. The heads begin as copies of the student's own, read a layer's
+    states as it does, and are not shipped. The whole student's answers are constants
     here: it is not pulled towards its shallower layers.
     """
 
@@ -52,15 +52,22 @@ class Shallow:
         self.learned = nn.ModuleList(deepcopy(whole.head) for _ in self.taught)
 
     def terms(self, seen: Seen) -> Mapping[str, Tensor]:
-        """`answers`: mean over the layers that are taught, and over texts."""
+        """`answers`: mean over the layers that are taught, and over rows."""
         assert self.learned is not None
-        mask = seen.batch.attention_mask
-        deepest = seen.output.logits.detach()
+        deepest = seen.logits.detach()
         values = []
         for layer, head in zip(self.taught, self.learned, strict=True):
-            features = text_mean(wide(seen.student[Signal.STATES][layer]), mask)
+            features = read_states(seen, wide(seen.student[Signal.STATES][layer]))
             values.append(softened_kl(head(features), deepest, self.temperature))
         return {"answers": torch.stack(values).mean()}
+
+
+def read_states(seen: Seen, states: Tensor) -> Tensor:
+    """What the student's head reads of states [b, s, h], [rows, h]: those of every token where it
+    answers for tokens, else the mean of a text's."""
+    if seen.output.logits.ndim == states.ndim:
+        return seen.batch.rows(states)
+    return text_mean(states, seen.batch.attention_mask)
 
 
 def text_mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Supervised:
     def __call__(
         self, model: nn.Module, batch: Batch, *, rng: torch.Generator
     ) -> Mapping[str, torch.Tensor]:
-        logits = model(batch.input_ids, batch.attention_mask).logits
+        logits = batch.rows(model(batch.input_ids, batch.attention_mask).logits)
         return {"cross_entropy": labelled_cross_entropy(logits, batch.labels, self.label_smoothing)}
 
 
