@@ -114,7 +114,7 @@ def test_commands_know_the_label(task: Path, run: RunResult, tmp_path: Path) -> 
 
     assert "label 'intent': 6 values" in call("check", str(task))
     assert "as recorded" in call("verify", str(run.bundle))
-    texts = [row["text"] for row in small_extraction.rows(20, 1)]
+    texts = [row["text"] for row in small_extraction.rows(6, 1)]
     told = [json.loads(call("predict", str(run.bundle), text, "--json")) for text in texts]
     answered = [one for one in told if not one["abstained"]]
     assert answered

@@ -98,10 +98,10 @@ def test_every_head_has_its_own_divergence_under_one_reading() -> None:
     terms = step(step.learner(model), given, rng=RNG)
     assert model.num_readings == 1
     our_tags, our_values = answers(model, given)
-    assert float(terms["fields/soft"]) == pytest.approx(soft(our_tags, tags, 2.0), rel=1e-5)
+    assert float(terms["fields/soft"].detach()) == pytest.approx(soft(our_tags, tags, 2.0), rel=1e-5)
     for i, (columns, weight) in enumerate(zip(COLUMNS, (0.5, 3.0), strict=True)):
         expected = weight * soft(our_values[:, columns], values[:, columns], 2.0)
-        assert float(terms[f"label-{i}/soft"]) == pytest.approx(expected, rel=1e-5)
+        assert float(terms[f"label-{i}/soft"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_true_labels_count_where_a_text_has_one() -> None:
@@ -112,8 +112,8 @@ def test_true_labels_count_where_a_text_has_one() -> None:
     _, values = answers(model, given)
     first, second = (log_softmax(values[:, columns]) for columns in COLUMNS)
     expected = -(first[0, 1] + first[1, 0]) / 2
-    assert float(terms["label-0/cross_entropy"]) == pytest.approx(expected, rel=1e-5)
-    assert float(terms["label-1/cross_entropy"]) == pytest.approx(-second[0, 3], rel=1e-5)
+    assert float(terms["label-0/cross_entropy"].detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(terms["label-1/cross_entropy"].detach()) == pytest.approx(-second[0, 3], rel=1e-5)
 
 
 def test_balanced_heads_begin_alike_and_keep_their_factors() -> None:
@@ -121,7 +121,7 @@ def test_balanced_heads_begin_alike_and_keep_their_factors() -> None:
     step = Combined(parts(Response(ResponseConfig()), (1.0, 2.0, 0.5)), balance=True)
     learner = step.learner(TwoHeads())
     terms = step(learner, given, rng=RNG)
-    assert [float(term) for term in terms.values()] == pytest.approx([1.0, 2.0, 0.5])
+    assert [float(term.detach()) for term in terms.values()] == pytest.approx([1.0, 2.0, 0.5])
     # A head that its teacher has matched to the last bit is not blown up.
     model = TwoHeads()
     tags, values = answers(model, given)
@@ -129,7 +129,7 @@ def test_balanced_heads_begin_alike_and_keep_their_factors() -> None:
     assert given.text_logits is not None
     given.text_logits.copy_(torch.from_numpy(values))
     matched = step(step.learner(model), given, rng=RNG)
-    assert all(abs(float(term)) < 50 for term in matched.values())
+    assert all(abs(float(term.detach())) < 50 for term in matched.values())
 
 
 def test_slopes_of_both_heads_are_those_of_finite_differences() -> None:
@@ -149,7 +149,7 @@ def test_slopes_of_both_heads_are_those_of_finite_differences() -> None:
             found = []
             for change in (1e-4, -2e-4):
                 model.table.weight[row, column] += change
-                found.append(float(loss()))
+                found.append(float(loss().detach()))
             model.table.weight[row, column] += 1e-4
         # Hard terms are taken in single precision.
         assert float(slopes[row, column]) == pytest.approx((found[0] - found[1]) / 2e-4, abs=2e-3)
