@@ -46,7 +46,7 @@ from edgedistill.evaluate.report.content import (
     TrainingCurve,
     reliability_bins,
 )
-from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
+from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary, LabelQuality
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
 from edgedistill.evaluate.verdict import (
     Count,
@@ -368,6 +368,18 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
             withheld=0.03,
             precision=0.96,
             precision_kept=0.98,
+        ),
+        labels=(
+            LabelQuality(
+                "kind",
+                4,
+                Interval(0.97, 0.95, 0.98),
+                Interval(0.98, 0.97, 0.99),
+                Interval(0.94, 0.92, 0.96),
+                Interval(0.99, 0.97, 1.0),
+                Interval(0.03, 0.01, 0.05),
+                0.012,
+            ),
         ),
         quality=Quality(
             NUM_ROWS,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgedistill.core.artefacts import Interval, Judgement
 from edgedistill.core.extraction_task import ExtractionRequirements
@@ -60,6 +60,7 @@ class Measurements:
     a batch (None: answers are made one at a time). `out_of_bounds_refused` is None without
     out-of-bounds test texts, `false_abstention` is None without a guard. `valid` counts generated
     texts that are whole and as the schema asks, and extracted records with every required field.
+    `label_retention`: by label of whole texts, which are held to the same share as `retention`.
     """
 
     retention: Interval
@@ -71,6 +72,7 @@ class Measurements:
     out_of_bounds_refused: Count | None = None
     false_abstention: FalseAbstention | None = None
     valid: Count | None = None
+    label_retention: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def judge(
@@ -82,7 +84,11 @@ def judge(
     measured does not hold.
     """
     judgements = [
-        _retention(requirements, measured),
+        _retention("retention", requirements, measured.retention),
+        *(
+            _retention(f"retention of {name}", requirements, interval)
+            for name, interval in measured.label_retention.items()
+        ),
         _size(requirements, measured),
         _latency(requirements, measured),
         _agreement("repeat agreement", requirements.repeat_agreement, measured.repeat_agreement),
@@ -111,12 +117,12 @@ def _why_not(judgement: Judgement) -> str:
     return f"{text}; judged on {bound}, the {basis}" if bound else text
 
 
-def _retention(requirements: Requirements, measured: Measurements) -> Judgement | None:
+def _retention(name: str, requirements: Requirements, interval: Interval) -> Judgement | None:
     if requirements.retention is None:
         return None
-    interval, percent = measured.retention, f"{requirements.confidence:.0%}"
+    percent = f"{requirements.confidence:.0%}"
     return Judgement(
-        "retention",
+        name,
         f"at least {requirements.retention:.2%}",
         f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%})",
         interval.low,

@@ -19,7 +19,7 @@ from edgedistill.evaluate import verdict
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
-from edgedistill.evaluate.report.field_quality import FieldsSummary
+from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -298,6 +298,7 @@ class ReportContent:
     shipped: Shipped | None = None
     quality: Quality | None = None
     fields: FieldsSummary | None = None
+    labels: tuple[LabelQuality, ...] = ()
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,7 @@ from edgedistill.evaluate.report.behaviour import (
 )
 from edgedistill.evaluate.report.blocks import Items, Section
 from edgedistill.evaluate.report.content import ReportContent
-from edgedistill.evaluate.report.fields import fields_section
+from edgedistill.evaluate.report.fields import fields_section, labels_section
 from edgedistill.evaluate.report.ledger import fidelity_section
 from edgedistill.evaluate.report.outcome import (
     quality_section,
@@ -31,6 +31,7 @@ def build_sections(content: ReportContent) -> tuple[Section, ...]:
         "quality": quality_section(c.quality) if c.quality else None,
         # Named among what a report lacks it would puzzle readers of other kinds of task.
         **({"fields": fields_section(c.fields)} if c.fields else {}),
+        **({"labels": labels_section(c.labels)} if c.labels else {}),
         "fidelity ledger": fidelity_section(c) if c.ledger else None,
         "candidates and passes": search_section(c) if c.candidates or c.passes else None,
         "boundary": boundary_section(c.boundary) if c.boundary else None,
