@@ -371,8 +371,13 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
         ),
         labels=(
             LabelQuality(
-                "kind", 4, Interval(0.97, 0.95, 0.98), Interval(0.98, 0.97, 0.99),
-                Interval(0.94, 0.92, 0.96), Interval(0.99, 0.97, 1.0), Interval(0.03, 0.01, 0.05),
+                "kind",
+                4,
+                Interval(0.97, 0.95, 0.98),
+                Interval(0.98, 0.97, 0.99),
+                Interval(0.94, 0.92, 0.96),
+                Interval(0.99, 0.97, 1.0),
+                Interval(0.03, 0.01, 0.05),
                 0.012,
             ),
         ),

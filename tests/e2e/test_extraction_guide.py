@@ -36,14 +36,19 @@ def blocks() -> dict[str, list[str]]:
 def test_its_rows_are_read_by_its_task(
     blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
 ) -> None:
-    rows, text = blocks["json"][0], blocks["yaml"][0]
+    rows, (text, *more, _) = blocks["json"][0], blocks["yaml"]
     assert len(rows.splitlines()) == 3
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
     task = yaml.safe_load(text)
+    assert len(more) == 2
+    for fragment in map(yaml.safe_load, more):
+        fragment["distillation"] |= task.get("distillation", {})
+        task |= fragment
     task["teacher"]["source"] = f"folder:{teacher_folder}"
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
     result = check_task(tmp_path / "task.yaml")
+    assert "Further teacher 1" in result.warnings[0]
     assert isinstance(result.spec, ExtractionSpec)
     assert result.inspection.no_value == {}
     assert result.inspection.num_spans["train"] == {"total": 3, "due": 1, "status": 1, "item": 3}
@@ -54,7 +59,7 @@ def test_its_rows_are_read_by_its_task(
 def test_its_label_is_read_by_its_task(
     blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
 ) -> None:
-    (_, rows), (text, more) = blocks["json"], blocks["yaml"]
+    (_, rows), (text, *_, more) = blocks["json"], blocks["yaml"]
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
     task, added = yaml.safe_load(text), yaml.safe_load(more)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgedistill.core.mixture import MixtureSpec
 from edgedistill.core.section import Section
 from edgedistill.core.strategies import CurriculumSpec, ResponseSettings, Strategies
 
@@ -26,6 +27,8 @@ class TeachingSpec(Section):
     before it; the last one ships."""
     curriculum: CurriculumSpec | None = None
     """Order in which texts are learned; left out: all from the start."""
+    mixture: MixtureSpec = MixtureSpec()
+    """Used where there are `teachers`."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Softening of both distributions; left out: the family's own default."""
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.0

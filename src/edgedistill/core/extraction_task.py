@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgedistill.core.distillation import TeachingSpec
+from edgedistill.core.mixture import TeacherWeight, require_mixture
 from edgedistill.core.task import (
     AugmentationSpec,
     BoundarySpec,
@@ -159,6 +160,13 @@ class ExtractionTeacher(TeacherSpec):
     """Most epochs of fine-tuning; a few hundred rows need more than thousands do."""
 
 
+class FurtherTagger(ExtractionTeacher):
+    """One more teacher, fine-tuned on the same spans, whose answers are mixed with the others'."""
+
+    weight: TeacherWeight = 1.0
+    """Its weight among the teachers."""
+
+
 class ExtractionStudent(Section):
     """The small model: cut out of its teacher."""
 
@@ -224,6 +232,9 @@ class ExtractionSpec(Section):
     boundary: ExtractionBoundary = ExtractionBoundary()
     data: DocumentData
     teacher: ExtractionTeacher
+    teachers: tuple[FurtherTagger, ...] = ()
+    """Further teachers, which read with the tokenizer of `teacher`; it is what the student grows
+    from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
     distillation: TagDistillation = TagDistillation()
     heads: HeadsSpec = HeadsSpec()
@@ -232,6 +243,11 @@ class ExtractionSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _mixes_something(self) -> ExtractionSpec:
+        require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
+        return self
 
     @model_validator(mode="after")
     def _weighs_what_is_there(self) -> ExtractionSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
@@ -30,3 +31,15 @@ class MixtureSpec(Section):
     accuracy lies above chance; `confidence`: these times how sure it is, text by text."""
     first_weight: TeacherWeight = 1.0
     """Weight of `teacher` among them."""
+
+
+def require_mixture(mixture: MixtureSpec, weights: Sequence[float]) -> None:
+    """Refuse a mixture of nothing, as a ValueError.
+
+    Args:
+        weights: of the further teachers.
+    """
+    if not weights and mixture != MixtureSpec():
+        raise ValueError("distillation.mixture: there is nothing to mix without teachers")
+    if weights and not mixture.first_weight + sum(weights):
+        raise ValueError("teachers: the weights of the teachers are all 0")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgedistill.core.distillation import TeachingSpec
-from edgedistill.core.mixture import MixtureSpec
+from edgedistill.core.mixture import require_mixture
 from edgedistill.core.section import Section as Section
 from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
 from edgedistill.core.teachers import TeacherSpec as TeacherSpec
@@ -164,8 +164,6 @@ class DistillationSpec(TeachingSpec):
     assistants: tuple[StudentSpec, ...] = ()
     """Students in between, largest first: each learns its answers from the one before it, the first
     from the teacher, the student that ships from the last; they ship nothing."""
-    mixture: MixtureSpec = MixtureSpec()
-    """Used where there are `teachers`."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """Extra texts for the transfer set."""
 
@@ -235,9 +233,5 @@ class TaskSpec(Section):
 
     @model_validator(mode="after")
     def _mixes_something(self) -> TaskSpec:
-        mixture = self.distillation.mixture
-        if not self.teachers and mixture != MixtureSpec():
-            raise ValueError("distillation.mixture: there is nothing to mix without teachers")
-        if self.teachers and not mixture.first_weight + sum(t.weight for t in self.teachers):
-            raise ValueError("teachers: the weights of the teachers are all 0")
+        require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
         return self

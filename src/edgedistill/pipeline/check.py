@@ -110,6 +110,7 @@ def expected_internals(
 def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     """The same for an extraction task."""
     from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
+    from edgedistill.pipeline.extraction.further import find_further as find_taggers
     from edgedistill.pipeline.search import candidates_of
 
     candidates_of(spec)
@@ -119,9 +120,16 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
         rows, report = load_documents(spec, root, encoder, quarantine=Path(scratch))
     lengths = encoder.encode(rows.train).texts.lengths
     inside = None if is_default(spec) else expected_internals(spec, source, lengths)
-    config, tokens = source / "config.json", float(lengths.mean())
-    expected = forecast(spec, config, len(rows.train), tokens, inside)
-    warnings = [inside.reason] if inside and inside.reason else []
+    further, left_out = find_taggers(spec, root, encoder.encoder)
+    expected = forecast(
+        spec,
+        source / "config.json",
+        len(rows.train),
+        float(lengths.mean()),
+        inside,
+        [(settings, folder / "config.json") for settings, folder in further],
+    )
+    warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 

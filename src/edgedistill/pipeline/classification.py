@@ -16,7 +16,7 @@ from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
-from edgedistill.pipeline.stages.further import find_further
+from edgedistill.pipeline.stages.further import find_further, hear_all
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.stages.student import train_student
@@ -43,10 +43,13 @@ def carry_out(context: Context) -> Verified:
     find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
-    mixture = prepare_mixture(context, data, transfer)
+    ground = Ground(context, data, teacher, transfer)
+    if spec.teachers:
+        targets = data.dataset.targets("validation")
+        mixture = prepare_mixture(ground, *hear_all(context, data, transfer), targets)
+        ground = replace(ground, instead=mixture)
 
     layers = layers_asked(spec, [*candidates, *assistants], teacher.source)
-    ground = Ground(context, data, teacher, transfer, instead=mixture)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     ground = with_assistants(ground, assistants)
 

@@ -154,8 +154,8 @@ def forecast(
     # Logits in half precision: of a text's labels, of which 150 are plenty, or of a token's tags.
     logits = 2 * 150.0 * len(networks)
     if isinstance(spec, ExtractionSpec):
-        logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text
-        logits += 2 * 150.0 * len(spec.output.labels)
+        logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text * len(networks)
+        logits += 2 * 150.0 * len(spec.output.labels) * len(networks)
     disk = 4 * sum(each.parameters for each in networks) * 6 + 100e6 + kept_bytes
     disk += transfer * (logits + 4 * tokens_a_text)
     return Forecast(seconds, int(memory), int(disk), kept_bytes)

@@ -120,9 +120,9 @@ def teaching_notes(ground: AnyGround, training: Mapping[str, Any]) -> list[str]:
 
 
 def _terms(history: Sequence[Mapping[str, float]]) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Each loss term with its mean in every epoch."""
-    names = [name for name in history[0] if name not in _NO_TERMS]
-    return tuple((name, tuple(entry[name] for entry in history)) for name in names)
+    """Each loss term with its mean in every epoch; 0 where an epoch did not ask for it."""
+    names = dict.fromkeys(name for entry in history for name in entry if name not in _NO_TERMS)
+    return tuple((name, tuple(entry.get(name, 0.0) for entry in history)) for name in names)
 
 
 def _set_back(name: str, spikes: Sequence[Mapping[str, float]]) -> str:

@@ -64,9 +64,10 @@ def assistants_of(spec: StrategySpec) -> list[Candidate]:
     Raises:
         SpecError: an unknown family, or options that it does not have.
     """
+    assistants: Sequence[StudentSpec | ExtractionStudent] = spec.distillation.assistants
     return [
         candidate_of(settings, f"assistant-{place}", f"distillation.assistants.{place - 1}.options")
-        for place, settings in enumerate(spec.distillation.assistants, start=1)
+        for place, settings in enumerate(assistants, start=1)
     ]
 
 

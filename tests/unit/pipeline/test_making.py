@@ -30,3 +30,12 @@ def test_rollbacks_are_told(tmp_path: Path) -> None:
     assert "epoch 2, batch 41: loss 9.1, then 0.25 of the planned rate" in told
     assert "epoch 3, batch 41: loss 9.1, then 0.062 of the planned rate" in told
     assert [curve.name for curve in found.curves] == ["teacher", "student"]
+
+
+def test_terms_are_told_by_epoch_and_cost_nothing_where_they_were_not_asked_for() -> None:
+    context: Any = SimpleNamespace(spec=SimpleNamespace(seed=3), store=SimpleNamespace(results=[]))
+    first = {"soft": 2.0, "epoch": 1, "validation": 0.5, "seconds": 9.0}
+    history = [first, first | {"soft": 1.0, "drawn": 4.0, "validation": 0.7}]
+    (curve,) = making(context, [("student", "accuracy", {"history": history})]).curves
+    assert curve.values == (0.5, 0.7)
+    assert curve.terms == (("soft", (2.0, 1.0)), ("drawn", (0.0, 4.0)))

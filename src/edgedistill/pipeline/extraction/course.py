@@ -8,12 +8,14 @@ from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.artefact import make_artefact
-from edgedistill.pipeline.extraction.dataset import prepare_documents
+from edgedistill.pipeline.extraction.dataset import encoder_of, prepare_documents
+from edgedistill.pipeline.extraction.further import find_further, hear_all
 from edgedistill.pipeline.extraction.student import Ground, train
 from edgedistill.pipeline.extraction.teacher import prepare_teacher
 from edgedistill.pipeline.extraction.transfer import prepare_transfer
 from edgedistill.pipeline.extraction.verification import Made, verify
 from edgedistill.pipeline.search import assistants_of, candidates_of
+from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.internals import prepare_internals
 from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
@@ -24,18 +26,23 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
     """Teach, distil, compress, measure, judge.
 
     Raises:
-        SpecError: the student has options that its family lacks.
+        SpecError: the student has options that its family lacks, or a further teacher has another
+            tokenizer.
         MissingSignal: the strategy needs what student or teacher cannot tell.
     """
     spec = context.spec
     (candidate,), assistants = candidates_of(spec), assistants_of(spec)
+    source = resolve_teacher(spec.teacher.source, root=context.root)
     if not is_default(spec):
-        source = resolve_teacher(spec.teacher.source, root=context.root)
         require_fitting(spec, [candidate], assistants, source)
+    find_further(spec, context.root, encoder_of(spec, source).encoder)
     data = prepare_documents(context)
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
     ground = Ground(context, data, teacher, transfer)
+    if spec.teachers:
+        mixture = prepare_mixture(ground, *hear_all(ground), ground.validation_tags())
+        ground = replace(ground, instead=mixture)
     layers = layers_asked(spec, [candidate, *assistants], teacher.source)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     ground = with_assistants(ground, assistants)

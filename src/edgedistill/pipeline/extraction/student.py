@@ -77,6 +77,11 @@ class Ground(AnyGround):
         documents = self.teacher.encoder.encode(self.data.rows.validation)
         return documents.texts, documents.is_content
 
+    def validation_tags(self) -> np.ndarray:
+        """The right tag of each validation token that counts, int64."""
+        documents = self.teacher.encoder.encode(self.data.rows.validation)
+        return np.asarray(documents.tags[documents.is_content], dtype=np.int64)
+
     def load_teacher(self) -> Any:
         """The teacher as a module in evaluation mode."""
         return self.teacher.load()

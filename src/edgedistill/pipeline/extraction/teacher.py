@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.core.extraction_task import ExtractionSpec, ExtractionTeacher
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
@@ -83,15 +83,25 @@ class Teacher:
         return load_classifier(self.stage.folder / CLASSIFIER, names, teacher_form(self.encoder))
 
 
-def prepare_teacher(context: Context[ExtractionSpec], data: PreparedDocuments) -> Teacher:
-    """Fine-tune on the training split; the validation loss chooses the epoch."""
-    spec = context.spec
-    source = resolve_teacher(spec.teacher.source, root=context.root, sha256=spec.teacher.sha256)
+def prepare_teacher(
+    context: Context[ExtractionSpec],
+    data: PreparedDocuments,
+    settings: ExtractionTeacher | None = None,
+    name: str = "teacher",
+) -> Teacher:
+    """Fine-tune on the training split; the validation loss chooses the epoch.
+
+    Args:
+        settings: of a further teacher; left out, the task's `teacher`.
+        name: of the stage.
+    """
+    spec, settings = context.spec, settings or context.spec.teacher
+    source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
     digest = sha256_of(source / WEIGHTS)
     inputs = {
         "data": data.stage.fingerprint,
         "weights": digest,
-        "settings": spec.teacher.model_dump(mode="json", exclude={"source", "sha256"}),
+        "settings": settings.model_dump(mode="json", exclude={"source", "sha256", "weight"}),
         "heads": spec.heads.model_dump(mode="json"),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
@@ -100,11 +110,11 @@ def prepare_teacher(context: Context[ExtractionSpec], data: PreparedDocuments) -
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = encoder_of(spec, folder, data.rows.labels)
-        record = _fine_tune(context, data, encoder, source, folder)
+        record = _fine_tune(context, settings, name, data, encoder, source, folder)
         record["whole_words"] = encoder.whole_words(data.rows.train)
         write_json(folder / TRAINING, record)
 
-    stage = context.store.stage("teacher", inputs, compute, rooms=ROOMS)
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     training = read_json(stage.folder / TRAINING)
     encoder = encoder_of(spec, stage.folder, data.rows.labels)
     return Teacher(stage, encoder, training, source, digest)
@@ -112,6 +122,8 @@ def prepare_teacher(context: Context[ExtractionSpec], data: PreparedDocuments) -
 
 def _fine_tune(
     context: Context[ExtractionSpec],
+    settings: ExtractionTeacher,
+    name: str,
     data: PreparedDocuments,
     encoder: DocumentEncoder,
     source: Path,
@@ -126,17 +138,18 @@ def _fine_tune(
     torch.manual_seed(spec.seed)
     model = new_classifier(source, len(names), teacher_form(encoder))
     train, validation = (encoder.encode(rows) for rows in (data.rows.train, data.rows.validation))
-    smoothing = spec.teacher.label_smoothing
-    hold_table(model, spec.teacher)
+    smoothing = settings.label_smoothing
+    hold_table(model, settings)
     step, learner = supervised(spec, encoder, Supervised(label_smoothing=smoothing), model)
     record = train_teacher(
         context,
-        spec.teacher,
+        settings,
         learner,
         step,
         token_set(train, encoder),
         score=likelihood(spec, validation, encoder, smoothing),
         folder=folder,
+        name=name,
     )
     save_classifier(model, folder / CLASSIFIER, names)
     return record

@@ -93,7 +93,8 @@ def prepare_transfer(
             np.save(folder / f"{name}.npy", array)
         if teacher.encoder.labels:
             np.save(folder / "labels.npy", documents.labels)
-        _read_all(context, model, documents.texts, teacher, folder)
+        precision = spec.teacher.precision
+        read_all(context, model, documents.texts, teacher, folder, precision=precision)
         validation = teacher.encoder.encode(data.rows.validation)
         logits, _, values = tagger_outputs(model, validation.texts, pad_id=teacher.pad_id)
         np.save(folder / "validation.npy", logits)
@@ -130,8 +131,15 @@ def _texts(
     return documents, len(real)
 
 
-def _read_all(
-    context: Context[ExtractionSpec], model: Any, texts: Encoded, teacher: Teacher, folder: Path
+def read_all(
+    context: Context[ExtractionSpec],
+    model: Any,
+    texts: Encoded,
+    teacher: Teacher,
+    folder: Path,
+    *,
+    precision: str,
+    stage: str = "transfer",
 ) -> None:
     """Write the teacher's logits of every token, float16 [num_tokens, tags], part by part, and
     those of the labels of every text, where the task has any.
@@ -157,9 +165,7 @@ def _read_all(
     for start in range(num_read, len(texts), PART):
         stop = min(start + PART, len(texts))
         some = texts.part(start, stop)
-        logits, _, values = tagger_outputs(
-            model, some, pad_id=teacher.pad_id, precision=context.spec.teacher.precision
-        )
+        logits, _, values = tagger_outputs(model, some, pad_id=teacher.pad_id, precision=precision)
         place = int(texts.starts[start])
         parts = {"logits": (place, logits), "label_logits": (start, values)}
         for name, whole in kept.items():
@@ -167,4 +173,4 @@ def _read_all(
             whole[first : first + len(part)] = np.clip(part, -MOST_LOGIT, MOST_LOGIT)
             whole.flush()
         write_json(progress, stop)
-        context.listener(Event("transfer", "progress", message, stop / len(texts)))
+        context.listener(Event(stage, "progress", message, stop / len(texts)))

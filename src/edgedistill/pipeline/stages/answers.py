@@ -9,28 +9,29 @@ import numpy as np
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import read_json, write_json
-from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.stages.any_ground import Answers
-from edgedistill.pipeline.stages.dataset import PreparedData
-from edgedistill.pipeline.stages.further import Heard, hear_all
-from edgedistill.pipeline.stages.transfer import TransferSet
+from edgedistill.pipeline.stages.any_ground import Answers, AnyGround
+from edgedistill.pipeline.stages.further import Heard
 
 ROOMS = ("train/distill/mixture", "pipeline/stages/answers")
+#: Rows that are mixed at a time.
+PART = 65_536
 
 
-def prepare_mixture(context: Context, data: PreparedData, transfer: TransferSet) -> Answers | None:
-    """The teacher's answers mixed with those of further teachers; None where there are none.
+def prepare_mixture(
+    ground: AnyGround, heard: Sequence[Heard], failures: Sequence[str], targets: np.ndarray
+) -> Answers:
+    """The first teacher's answers mixed with those of further teachers.
+
+    Args:
+        heard: what the further teachers said. failures: why others were left out.
+        targets: int64, the labels of the validation rows that count.
 
     Raises:
-        SpecError: a further teacher does not know a label, and no mapping says so.
         ModelError: no teacher is left whose answers weigh anything.
     """
-    if not context.spec.teachers:
-        return None
-    heard, failures = hear_all(context, data, transfer)
-    settings = context.spec.distillation.mixture
+    context, settings = ground.context, ground.settings.mixture
     inputs = {
-        "transfer": transfer.stage.fingerprint,
+        "transfer": ground.stage.fingerprint,
         "answers": [each.stage.fingerprint for each in heard],
         "groups": [[list(classes) for classes in each.groups] for each in heard],
         "weights": [settings.first_weight, *(each.weight for each in heard)],
@@ -38,8 +39,7 @@ def prepare_mixture(context: Context, data: PreparedData, transfer: TransferSet)
     }
 
     def compute(folder: Path) -> None:
-        targets = data.dataset.targets("validation")
-        write_json(folder / "told.json", _mix(context, transfer, heard, targets, folder))
+        write_json(folder / "told.json", _mix(ground, heard, targets, folder))
 
     stage = context.store.stage("mixture", inputs, compute, rooms=ROOMS)
     told = read_json(stage.folder / "told.json")
@@ -52,22 +52,18 @@ def prepare_mixture(context: Context, data: PreparedData, transfer: TransferSet)
 
 
 def _mix(
-    context: Context,
-    transfer: TransferSet,
-    heard: Sequence[Heard],
-    targets: np.ndarray,
-    folder: Path,
+    ground: AnyGround, heard: Sequence[Heard], targets: np.ndarray, folder: Path
 ) -> dict[str, list[float]]:
     """Write both mixtures; returns each teacher's validation accuracy on the labels that it knows,
     the mixture's last, and each one's mean share."""
     from edgedistill.train.distill import mixture
 
-    validation, _ = transfer.outputs("validation")
-    settings = context.spec.distillation.mixture
+    first, rows = ground.teachers_answers(), ground.validation[1]
+    settings = ground.settings.mixture
     weights = [settings.first_weight, *(each.weight for each in heard)]
-    told = _told(validation, [(each.validation, each.groups) for each in heard])
+    told = _told(first.validation, [(each.validation, each.groups) for each in heard])
     if settings.weighting == "quality":
-        quality = [mixture.above_chance(each, targets) for each in told]
+        quality = [mixture.above_chance(each[rows], targets) for each in told]
         weights = [weight * above for weight, above in zip(weights, quality, strict=True)]
     if not sum(weights):
         raise ModelError(
@@ -78,16 +74,35 @@ def _mix(
     by_text = settings.weighting == "confidence"
     answers = [mixture.completed(each, told[0]) for each in told]
     share = mixture.shares(weights, answers, by_text=by_text)
-    together = mixture.mixed(validation, answers, share)
+    together = mixture.mixed(first.validation, answers, share)
     np.save(folder / "validation.npy", together.astype(np.float32))
-    accuracies = [mixture.accuracy(each, targets) for each in (*told, together)]
+    accuracies = [mixture.accuracy(each[rows], targets) for each in (*told, together)]
+    shares = _mix_all(first.logits, heard, weights, folder / "logits.npy", by_text=by_text)
+    return {"accuracies": accuracies, "shares": shares.tolist()}
 
-    told = _told(transfer.logits, [(each.logits, each.groups) for each in heard])
-    answers = [mixture.completed(each, told[0]) for each in told]
-    share = mixture.shares(weights, answers, by_text=by_text)
-    together = mixture.mixed(transfer.logits, answers, share)
-    np.save(folder / "logits.npy", np.clip(together, -6e4, 6e4).astype(np.float16))
-    return {"accuracies": accuracies, "shares": share.mean(1).tolist()}
+
+def _mix_all(
+    first: np.ndarray,
+    heard: Sequence[Heard],
+    weights: Sequence[float],
+    to: Path,
+    *,
+    by_text: bool,
+) -> np.ndarray:
+    """Write the mixture for the transfer set, float16, part by part; returns the mean shares."""
+    from edgedistill.train.distill import mixture
+
+    kept = np.lib.format.open_memmap(to, mode="w+", dtype=np.float16, shape=first.shape)
+    shares = np.zeros(1 + len(heard))
+    for start in range(0, len(first), PART):
+        part = slice(start, start + PART)
+        told = _told(first[part], [(each.logits[part], each.groups) for each in heard])
+        answers = [mixture.completed(each, told[0]) for each in told]
+        share = mixture.shares(weights, answers, by_text=by_text)
+        kept[part] = np.clip(mixture.mixed(first[part], answers, share), -6e4, 6e4)
+        shares += share.sum(1)
+    kept.flush()
+    return shares / len(first)
 
 
 def _told(

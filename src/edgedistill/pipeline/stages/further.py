@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edgedistill.core.errors import EdgeDistillError, MissingExtra, ModelError, 
 from edgedistill.core.events import Event
 from edgedistill.core.files import sha256_of
 from edgedistill.core.task import TaskSpec
-from edgedistill.core.teachers import FurtherTeacher
+from edgedistill.core.teachers import FurtherTeacher, TeacherSpec
 from edgedistill.models.teachers.sources import (
     TOKENIZER,
     WEIGHTS,
@@ -41,12 +41,13 @@ ROOMS = (
 FAILURES = (ModelError, MissingExtra, RuntimeError, IndexError, KeyError, ValueError)
 #: Of each label of the task, the classes of a teacher that stand for it; none: not known.
 Groups = tuple[tuple[int, ...], ...]
+T = TypeVar("T", bound=TeacherSpec)
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the teacher from `source` said, in its own classes: `logits` [n, classes] to the
-    transfer set, `validation` to the validation texts."""
+    """What the teacher from `source` said, in its own classes: `logits` [n, classes] to the rows of
+    the transfer set, `validation` to those of the validation texts."""
 
     source: str
     weight: float
@@ -64,17 +65,29 @@ def hear_all(
     Raises:
         SpecError: a teacher does not know a label, and no mapping says so.
     """
+
+    def hear(place: int, settings: FurtherTeacher) -> Heard:
+        return _hear(context, data, transfer, place, settings)
+
+    return hear_each(context, hear)
+
+
+def hear_each(
+    context: Context[Any], hear: Callable[[int, Any], Heard]
+) -> tuple[list[Heard], list[str]]:
+    """What `hear` (place in the task, settings) gives of each further teacher, and why others
+    are left out."""
     heard, failures = list[Heard](), list[str]()
     for place, settings in enumerate(context.spec.teachers):
         try:
-            heard.append(_hear(context, data, transfer, place, settings))
+            heard.append(hear(place, settings))
         except FAILURES as error:
             failures.append(left_out(place, settings, error))
             context.listener(Event("mixture", "note", failures[-1]))
     return heard, failures
 
 
-def left_out(place: int, settings: FurtherTeacher, error: Exception) -> str:
+def left_out(place: int, settings: TeacherSpec, error: Exception) -> str:
     """Why a teacher has no part in the mixture."""
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, EdgeDistillError):
@@ -90,12 +103,28 @@ def find_further(
     Raises:
         SpecError: a teacher does not know a label, and no mapping says so.
     """
-    found, failures = list[tuple[FurtherTeacher, Path]](), list[str]()
-    for place, settings in enumerate(spec.teachers):
+
+    def require(place: int, settings: FurtherTeacher, source: Path) -> None:
+        if settings.num_epochs == 0:
+            _groups_of(place, settings, source, labels)
+
+    return find_each(spec.teachers, root, require)
+
+
+def find_each(
+    teachers: Sequence[T], root: Path, require: Callable[[int, T, Path], None]
+) -> tuple[list[tuple[T, Path]], list[str]]:
+    """The teachers that are there, with their folders, and why others will be left out.
+
+    Args:
+        require: raises SpecError where a teacher (place in the task, settings, folder) does not
+            fit the task.
+    """
+    found, failures = list[tuple[T, Path]](), list[str]()
+    for place, settings in enumerate(teachers):
         try:
-            source = _resolved(place, settings, root)
-            if settings.num_epochs == 0:
-                _groups_of(place, settings, source, labels)
+            source = resolved(place, settings, root)
+            require(place, settings, source)
             found.append((settings, source))
         except FAILURES as error:
             failures.append(left_out(place, settings, error))
@@ -135,7 +164,8 @@ def label_groups(
     return tuple(tuple(own.index(name) for name in named[label]) for label in labels)
 
 
-def _resolved(place: int, settings: FurtherTeacher, root: Path) -> Path:
+def resolved(place: int, settings: TeacherSpec, root: Path) -> Path:
+    """The folder of a further teacher; a SpecError names its place in the task."""
     try:
         return resolve_teacher(settings.source, root=root, sha256=settings.sha256)
     except SpecError as error:
@@ -160,7 +190,7 @@ def _hear(
     """Fine-tune the teacher if that is asked for, and let it read."""
     spec, labels = context.spec, data.dataset.labels
     name = called(settings.source)
-    source = _resolved(place, settings, context.root)
+    source = resolved(place, settings, context.root)
     load: Callable[[], Any]
     if settings.num_epochs:
         teacher = prepare_teacher(context, data, settings, f"teacher-{name}")
@@ -221,18 +251,19 @@ def _read(
     of_validation = encoder.encode(dataset.texts("validation"))
     validation, _ = model_outputs(model, of_validation, pad_id=encoder.pad_id)
     # Before the long reading: most that is broken shows here.
-    _require_numbers(validation)
+    require_numbers(validation)
     logits = read_in_parts(
         context, model, encoder.encode(texts), folder,
         pad_id=encoder.pad_id, precision=precision, stage=name,
     )  # fmt: skip
-    _require_numbers(logits)
+    require_numbers(logits)
     np.save(folder / "validation.npy", validation)
     np.save(folder / "logits.npy", logits)
     for part in folder.glob("part-*.npy"):
         part.unlink()
 
 
-def _require_numbers(logits: np.ndarray) -> None:
+def require_numbers(logits: np.ndarray) -> None:
+    """Refuse a teacher's answers that are no numbers."""
     if not np.isfinite(logits).all():
         raise ModelError("its answers are not numbers for some texts")
