@@ -11,8 +11,10 @@ from torch import nn
 
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.protocols import ModelOutput, Signal
+from edgedistill.core.strategies import ShallowSettings
 from edgedistill.export.onnx import OnnxExporter
 from edgedistill.models.inference import tagger_outputs
+from edgedistill.models.internals import NetworkShape
 from edgedistill.models.students import small_transformer, truncated
 from edgedistill.models.students.bert_blocks import LabellingTagger
 from edgedistill.models.students.small_transformer import SmallTransformerConfig
@@ -22,6 +24,7 @@ from edgedistill.models.teachers.encoder import EncoderLabellingTagger, new_clas
 from edgedistill.runtime.session import Session
 from edgedistill.train.distill.combined import Combined, Weighted
 from edgedistill.train.distill.response import Response, ResponseConfig
+from edgedistill.train.distill.shallow import Shallow
 from edgedistill.train.heads import AnswersPart, LabelPart
 from edgedistill.train.token_rows import TokenBatch, TokenSet
 from edgedistill.train.tune.supervised import Supervised
@@ -98,7 +101,9 @@ def test_every_head_has_its_own_divergence_under_one_reading() -> None:
     terms = step(step.learner(model), given, rng=RNG)
     assert model.num_readings == 1
     our_tags, our_values = answers(model, given)
-    assert float(terms["fields/soft"].detach()) == pytest.approx(soft(our_tags, tags, 2.0), rel=1e-5)
+    assert float(terms["fields/soft"].detach()) == pytest.approx(
+        soft(our_tags, tags, 2.0), rel=1e-5
+    )
     for i, (columns, weight) in enumerate(zip(COLUMNS, (0.5, 3.0), strict=True)):
         expected = weight * soft(our_values[:, columns], values[:, columns], 2.0)
         assert float(terms[f"label-{i}/soft"].detach()) == pytest.approx(expected, rel=1e-5)
@@ -191,3 +196,28 @@ def test_a_student_of_two_heads_answers_as_its_teacher_and_as_its_export(
         assert np.allclose(labels[0], ours[2][row], atol=1e-4)
         start, stop = TEXTS.starts[row : row + 2]
         assert np.allclose(logits[0], ours[0][start:stop], atol=1e-4)
+
+
+def test_labels_are_learned_beside_parts_that_look_inside(teacher: nn.Module) -> None:
+    num = int(teacher.encoder.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, operator]
+    kept = KeptVocabulary(torch.arange(num), torch.arange(num, dtype=torch.int16))
+    student = truncated.build(teacher, kept, TruncatedConfig(layers=(0, 1)), max_tokens=16)
+    model = LabellingTagger.split(student, 5)
+    method = Response(ResponseConfig())
+    own = Shallow(ShallowSettings(), NetworkShape(2, 32, 4, 8))
+    step = Combined([
+        Weighted("fields", AnswersPart(method)), Weighted("own", own),
+        Weighted("kind", LabelPart(method, 0, slice(0, 4))),
+    ])  # fmt: skip
+    tags, _, values = tagger_outputs(teacher, TEXTS, pad_id=0)
+    is_content = ~np.isin(TEXTS.ids, (2, 3))
+    data = TokenSet(
+        TEXTS, is_content, np.where(is_content, 0, -1), 0, {Signal.LOGITS: tags},
+        text_labels=np.zeros((3, 1), np.int16), text_logits=values + 1.0,
+    )  # fmt: skip
+    learner = step.learner(model)
+    terms = step(learner, data.batch(np.arange(3), CPU), rng=RNG)
+    assert set(terms) == {"fields/soft", "own/answers", "kind/soft"}
+    # The student is its teacher, and a constant on all values changes no answer.
+    for name in ("fields/soft", "kind/soft"):
+        assert float(terms[name].detach()) == pytest.approx(0.0, abs=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import jsonschema
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edgedistill.core.errors import BundleError
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.fields import ExtractionSettings, record_schema
 from edgedistill.runtime.extraction.labels import Label, best_values, read_labels, value_columns
+from edgedistill.service.inference import create_app
 from small_extractor import (
     FIELDS,
     LEAST_CONFIDENCE,
@@ -111,3 +113,18 @@ def test_labels_that_the_model_does_not_have_are_told() -> None:
         settings["labels"] = [KIND.as_json() | wrong]
         with pytest.raises(BundleError, match="settings of extraction are malformed"):
             ExtractionSettings.from_json(settings)
+
+
+def test_the_service_answers_with_labels() -> None:
+    import anyio
+
+    one = extractor()
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=create_app(one))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/v1/predict", json={"text": TEXTS[1]})
+
+    answer = anyio.run(ask).json()["prediction"]
+    assert answer == one.predict([TEXTS[1]])[0].as_json()
+    assert [label["name"] for label in answer["labels"]] == ["kind", "tone"]
