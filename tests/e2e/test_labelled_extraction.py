@@ -50,6 +50,7 @@ def test_both_heads_learn_and_both_are_judged(run: RunResult) -> None:
     page = (run.folder / "report.md").read_text(encoding="utf-8")
     assert "retention of intent" in page
     assert "Labels of the whole text" in page
+    assert "factors of their losses: fields × 1, intent × 0.5, each divided by" in page
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
     judged = {one["requirement"]: one for one in report["requirements"]}
     assert judged["retention of intent"]["holds"]
@@ -122,7 +123,7 @@ def test_commands_know_the_label(task: Path, run: RunResult, tmp_path: Path) -> 
         assert one["record"]["intent"] == one["labels"][0]["value"]
     rows = [{"text": row["text"]} for row in small_extraction.rows(30, 4)]
     write_rows(tmp_path / "rows.jsonl", rows)
-    files = (str(run.bundle), str(run.archive), str(tmp_path / "rows.jsonl"))
+    files = (str(run.bundle), str(run.archive), "--on", str(tmp_path / "rows.jsonl"))
     assert json.loads(call("compare", *files, "--json"))["agreement"] == 1.0
 
 

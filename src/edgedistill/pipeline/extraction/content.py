@@ -28,7 +28,7 @@ from edgedistill.evaluate.span_metrics import (
     whole_records,
 )
 from edgedistill.pipeline.extraction.boundary import FittedBoundary
-from edgedistill.pipeline.extraction.labels import label_qualities
+from edgedistill.pipeline.extraction.labels import label_qualities, weights_told
 from edgedistill.pipeline.extraction.measurement import Measured, Shipped, through_bundle
 from edgedistill.pipeline.extraction.outputs import GoldTexts
 from edgedistill.pipeline.packaging import machine
@@ -285,4 +285,5 @@ def _making(made: Made) -> report.Making:
         ("control without distillation", loss, made.control.training),
     ]
     notes = teaching_notes(made.ground, made.student.training)
-    return making(made.ground.context, trained, notes=notes)
+    weights = weights_told(made.ground.context.spec)
+    return making(made.ground.context, trained, notes=(*notes, *weights))

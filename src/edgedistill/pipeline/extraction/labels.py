@@ -9,6 +9,7 @@ import numpy as np
 from edgedistill.core.artefacts import Interval
 from edgedistill.core.errors import VerificationFailed
 from edgedistill.core.extraction import TextLabel
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.evaluate.intervals import (
     accuracy_difference_interval,
     clopper_pearson_interval,
@@ -41,6 +42,17 @@ def label_retentions(names: Sequence[str], right: Right, confidence: float) -> d
         )
         for place, name in enumerate(names)
     }
+
+
+def weights_told(spec: ExtractionSpec) -> tuple[str, ...]:
+    """How the losses of the heads were weighed, for the report; nothing without labels."""
+    if not spec.output.labels:
+        return ()
+    weights = {"fields": spec.heads.fields_weight}
+    weights |= {label.name: 1.0 for label in spec.output.labels} | spec.heads.label_weights
+    told = ", ".join(f"{name} × {weight:g}" for name, weight in weights.items())
+    balanced = ", each divided by a running mean of its own size" if spec.heads.balance else ""
+    return (f"Fields and labels were learned together; factors of their losses: {told}{balanced}.",)
 
 
 def label_qualities(
