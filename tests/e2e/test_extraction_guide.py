@@ -64,7 +64,7 @@ def test_its_label_is_read_by_its_task(
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
     task, added = yaml.safe_load(text), yaml.safe_load(more)
     task["teacher"]["source"] = f"folder:{teacher_folder}"
-    task |= {"output": task["output"] | added["output"], "heads": added["heads"]}
+    task["output"]["labels"], task["heads"] = added["output"]["labels"], added["heads"]
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
     result = check_task(tmp_path / "task.yaml")
     assert result.inspection.no_value == {}

@@ -60,7 +60,7 @@ def labels_section(labels: Sequence[LabelQuality]) -> Section:
         for label in labels
     )
     headings = ("Label", "Values", "Accuracy", "Teacher's", "Without the teacher", "Retention",
-                "Distillation brought", "Calibration error")  # fmt: skip
+                "Gained by distillation", "Calibration error")  # fmt: skip
     table = Table(
         headings, rows, frozenset(range(1, len(headings))),
         "Test texts, each read once for fields and labels. Intervals in brackets; retention and "
