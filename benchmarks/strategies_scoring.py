@@ -21,7 +21,7 @@ from edgedistill.models.teachers.sources import TOKENIZER
 from edgedistill.pipeline import classification
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction import course as extraction
-from edgedistill.pipeline.extraction.outputs import GoldTexts, module_logits
+from edgedistill.pipeline.extraction.outputs import GoldTexts, said_by_module
 from edgedistill.pipeline.generation import course as generation
 from edgedistill.pipeline.generation import student as writers
 from edgedistill.pipeline.generation.artefact import write_file
@@ -75,7 +75,7 @@ def _extraction(context: Context[Any], role: Role, split: str) -> np.ndarray:
     ground = extraction.prepare_ground(context)
     model = ground.load_teacher() if role == "teacher" else _student(ground, role)
     gold = GoldTexts(ground.data.rows.split(split), ground.teacher)
-    return _stacked(exact_counts(gold.found(module_logits(model, gold)), gold.spans))
+    return _stacked(exact_counts(gold.found(said_by_module(model, gold).tags), gold.spans))
 
 
 def _student(ground: AnyGround, role: Role) -> Any:

@@ -47,7 +47,7 @@ from edgedistill.evaluate.report.content import (
     reliability_bins,
 )
 from edgedistill.evaluate.report.ensemble import EnsembleRow, EnsembleSummary
-from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary
+from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried, StrategyTrial
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
@@ -439,6 +439,18 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
             num_ranking=300,
             num_deciding=300,
             limit_s=1440.0,
+        ),
+        labels=(
+            LabelQuality(
+                "kind",
+                4,
+                Interval(0.97, 0.95, 0.98),
+                Interval(0.98, 0.97, 0.99),
+                Interval(0.94, 0.92, 0.96),
+                Interval(0.99, 0.97, 1.0),
+                Interval(0.03, 0.01, 0.05),
+                0.012,
+            ),
         ),
         quality=Quality(
             NUM_ROWS,

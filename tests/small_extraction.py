@@ -20,6 +20,8 @@ FORMS = (
     "help what can you do {day}",
     "how much is {count} {item}?",
 )
+#: What a text of each form wants.
+INTENTS = ("send", "find", "cancel", "refund", "help", "price")
 FIELDS: list[dict[str, Any]] = [
     {"name": "item", "many": True},
     {
@@ -33,7 +35,7 @@ FILLERS = ("now", "again", "please", "shop", "late")
 
 
 def rows(num: int, seed: int) -> list[dict[str, Any]]:
-    """Distinct texts with their spans."""
+    """Distinct texts with their spans and their intent."""
     rng = random.Random(seed)
     found: dict[str, dict[str, Any]] = {}
     while len(found) < num:
@@ -44,7 +46,8 @@ def rows(num: int, seed: int) -> list[dict[str, Any]]:
 
 def _row(rng: random.Random) -> dict[str, Any]:
     text, spans = "", []
-    form = rng.choice(FORMS) + " " + " ".join(rng.sample(FILLERS, 2))
+    chosen = rng.choice(FORMS)
+    form = chosen + " " + " ".join(rng.sample(FILLERS, 2))
     for part in form.replace("{", "|{").replace("}", "}|").split("|"):
         words = part
         if part.startswith("{"):
@@ -53,7 +56,7 @@ def _row(rng: random.Random) -> dict[str, Any]:
             words = rng.choice(choices[label])
             spans.append({"start": len(text), "end": len(text) + len(words), "label": label})
         text += words
-    return {"text": text, "spans": spans}
+    return {"text": text, "spans": spans, "intent": INTENTS[FORMS.index(chosen)]}
 
 
 def write_task(folder: Path, teacher_folder: Path, /, **changes: Any) -> Path:

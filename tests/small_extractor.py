@@ -139,3 +139,22 @@ def make_bundle(folder: Path) -> Bundle:
     files = make_files()
     files[GOLDEN] = golden_examples(make_extractor(), TEXTS)
     return write_bundle(folder, make_manifest(), files)
+
+
+def with_labels(files: dict[str, bytes], num_values: int) -> dict[str, bytes]:
+    """The files with a model that labels whole texts too: the first of its features, shifted."""
+    model = onnx.load_from_string(files[MODEL])
+    shifts = np.linspace(-1.0, 1.0, num_values, dtype=np.float32)
+    model.graph.initializer.extend([
+        numpy_helper.from_array(shifts, "shifts"),
+        numpy_helper.from_array(np.arange(num_values), "first"),
+    ])  # fmt: skip
+    model.graph.node.extend([
+        helper.make_node("Gather", ["features", "first"], ["chosen"], axis=1),
+        helper.make_node("Add", ["chosen", "shifts"], ["label_logits"]),
+    ])  # fmt: skip
+    model.graph.output.append(
+        helper.make_tensor_value_info("label_logits", TensorProto.FLOAT, ["b", num_values])
+    )
+    onnx.checker.check_model(model)
+    return files | {MODEL: model.SerializeToString()}

@@ -36,7 +36,7 @@ def blocks() -> dict[str, list[str]]:
 def test_its_rows_are_read_by_its_task(
     blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
 ) -> None:
-    (rows,), (text, *more) = blocks["json"], blocks["yaml"]
+    rows, (text, *more, _) = blocks["json"][0], blocks["yaml"]
     assert len(rows.splitlines()) == 3
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
@@ -54,6 +54,21 @@ def test_its_rows_are_read_by_its_task(
     assert result.inspection.num_spans["train"] == {"total": 3, "due": 1, "status": 1, "item": 3}
     # The bundle that the other test asks has the fields of this task.
     assert [f.as_json() for f in fields_of(result.spec)] == [f.as_json() for f in FIELDS]
+
+
+def test_its_label_is_read_by_its_task(
+    blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
+) -> None:
+    (_, rows), (text, *_, more) = blocks["json"], blocks["yaml"]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
+    task, added = yaml.safe_load(text), yaml.safe_load(more)
+    task["teacher"]["source"] = f"folder:{teacher_folder}"
+    task["output"]["labels"], task["heads"] = added["output"]["labels"], added["heads"]
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    result = check_task(tmp_path / "task.yaml")
+    assert result.inspection.no_value == {}
+    assert result.inspection.num_labelled == {"kind": {"invoice": 1, "reminder": 2}}
 
 
 def test_its_commands_and_its_program_run(

@@ -18,11 +18,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Document:
-    """One row: a unique id, the text, its spans in the order of the text."""
+    """One row: a unique id, the text, its spans in the order of the text, and the values of its
+    labels in the order of the task."""
 
     id: str
     text: str
     spans: tuple[Span, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def texts_of(self, label: str) -> list[str]:
         """What stands in the spans of a field."""
@@ -30,12 +32,14 @@ class Document:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"id": self.id, "text": self.text, "spans": spans_as_json(self.spans)}
+        values = {"id": self.id, "text": self.text, "spans": spans_as_json(self.spans)}
+        return {**values, "labels": list(self.labels)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Document:
         """What `as_json` gave."""
-        return cls(value["id"], value["text"], tuple(Span(*entry) for entry in value["spans"]))
+        spans = tuple(Span(*entry) for entry in value["spans"])
+        return cls(value["id"], value["text"], spans, tuple(value["labels"]))
 
 
 def spans_as_json(spans: Sequence[Span]) -> list[list[Any]]:
@@ -44,9 +48,18 @@ def spans_as_json(spans: Sequence[Span]) -> list[list[Any]]:
 
 
 @dataclass(frozen=True)
+class TextLabel:
+    """A label of whole texts: its name, and its values in the order of the model's outputs."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Documents:
     """The rows of a task by split; `outside`: texts that must be refused, by split; `unlabelled`:
-    texts that the teacher alone labels; `edge_cases`: hard rows, scored apart."""
+    texts that the teacher alone labels; `edge_cases`: hard rows, scored apart; `labels`: those of
+    whole texts, in the order of `Document.labels`."""
 
     train: tuple[Document, ...]
     validation: tuple[Document, ...]
@@ -54,6 +67,7 @@ class Documents:
     unlabelled: tuple[str, ...] = ()
     edge_cases: tuple[Document, ...] = ()
     outside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[TextLabel, ...] = ()
 
     def split(self, name: str) -> tuple[Document, ...]:
         """The rows of train, validation, test or edge_cases."""

@@ -19,6 +19,7 @@ from edgedistill.core.task import (
     Section,
     TeacherSpec,
 )
+from edgedistill.core.text_labels import HeadsSpec, LabelSpec
 
 Normaliser = Literal["text", "number", "money", "date", "enumeration", "pattern"]
 
@@ -102,16 +103,21 @@ class FieldSpec(Section):
 
 
 class ExtractionOutput(Section):
-    """What the model answers: a record of fields."""
+    """What the model answers: a record of fields, and of labels of the whole text."""
 
     fields: Annotated[tuple[FieldSpec, ...], Field(min_length=1)]
     """The fields, in the order of the record."""
+    labels: tuple[LabelSpec, ...] = ()
+    """Labels of the whole text, read in the same pass; they stand before the fields."""
 
     @model_validator(mode="after")
     def _distinct(self) -> ExtractionOutput:
         names = [field.name for field in self.fields]
         if len(set(names)) != len(names):
             raise ValueError("fields must have distinct names")
+        names += [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ValueError("labels must have names of their own: they share a record with fields")
         return self
 
 
@@ -199,7 +205,8 @@ class ExtractionRequirements(Section):
     """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
 
     retention: Annotated[float, Field(gt=0, le=1)] | None = 0.97
-    """Least share of the teacher's span F1 on the test (lower bound of the interval)."""
+    """Least share of the teacher's span F1 on the test, and of its accuracy on each label (lower
+    bound of each interval)."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Confidence of every interval and bound."""
     size_mb: Annotated[float, Field(gt=0)] | None = None
@@ -237,6 +244,8 @@ class ExtractionSpec(Section):
     from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
     distillation: TagDistillation = TagDistillation()
+    heads: HeadsSpec = HeadsSpec()
+    """Used where the output has `labels`."""
     requirements: ExtractionRequirements = ExtractionRequirements()
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -245,4 +254,17 @@ class ExtractionSpec(Section):
     @model_validator(mode="after")
     def _mixes_something(self) -> ExtractionSpec:
         require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_what_is_there(self) -> ExtractionSpec:
+        names = [label.name for label in self.output.labels]
+        if not names and self.heads != HeadsSpec():
+            raise ValueError("heads: there is nothing to weigh without output.labels")
+        unknown = sorted(set(self.heads.label_weights) - set(names))
+        if unknown:
+            raise ValueError(
+                f"heads.label_weights: the output has no label {unknown[0]!r}, but "
+                f"{', '.join(names)}"
+            )
         return self

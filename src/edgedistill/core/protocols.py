@@ -38,10 +38,13 @@ class ModelOutput(NamedTuple):
     """What every student and teacher returns, and every exported graph.
 
     `logits` float [batch, classes]; `features` float [batch, dim], the vector before the head.
+    `label_logits` float [batch, values]: of a tagger that labels whole texts too, what it says of
+    the values of its labels, label after label.
     """
 
     logits: torch.Tensor
     features: torch.Tensor
+    label_logits: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from edgedistill.data.duplicates import normalised
 NUM_SHOWN = 5
 #: A field of fewer training spans is hardly learned.
 FEW_SPANS = 20
+#: A value of a label with fewer training rows is hardly learned.
+FEW_ROWS = 10
 SPLITS = ("train", "validation", "test")
 
 
@@ -24,7 +26,8 @@ class DocumentReport:
     """Rows, characters and spans a split, what stands twice, what stands in two splits.
 
     `lengths`: 50th, 95th and 100th percentile of characters. `num_spans`: by split and field.
-    `num_conflicting`: training texts that stand with different spans. `num_leaked`: rows whose text
+    `num_labelled`: training rows by label and value. `num_conflicting`: training texts that stand
+    with different spans or labels. `num_leaked`: rows whose text
     stands in the training split too, by split. `incomplete`: training rows without a required
     field, by field. `no_value`: spans whose words give no value, and some reasons, by field.
     `set_aside`: malformed rows by split, with their places and reasons.
@@ -39,6 +42,7 @@ class DocumentReport:
     incomplete: Mapping[str, int]
     no_value: Mapping[str, tuple[int, Sequence[str]]]
     set_aside: Mapping[str, Sequence[str]]
+    num_labelled: Mapping[str, Mapping[str, int]]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -52,12 +56,24 @@ class DocumentReport:
                      f"{self.lengths[name][2]} at most")
             for name, num in self.num_rows.items() if num
         ]  # fmt: skip
+        found += [
+            ("info", f"label {name!r}: {len(counts):,} values, the rarest in "
+                     f"{min(counts.values()):,} training rows")
+            for name, counts in self.num_labelled.items()
+        ]  # fmt: skip
         found += [("warning", sentence) for sentence in self._warnings()]
         return found
 
     def _warnings(self) -> list[str]:
         few = {n: c for n, c in self.num_spans["train"].items() if c < FEW_SPANS}
         told = [f"field {name!r} has {num} training spans" for name, num in few.items()]
+        for name, counts in self.num_labelled.items():
+            rare = [f"{value!r} ({num})" for value, num in counts.items() if num < FEW_ROWS]
+            if rare:
+                told.append(
+                    f"{len(rare)} values of label {name!r} have fewer than {FEW_ROWS} training "
+                    f"rows: {', '.join(rare[:NUM_SHOWN])}"
+                )
         told += [
             f"{num:,} training rows lack the required field {name!r}"
             for name, num in self.incomplete.items()
@@ -69,7 +85,9 @@ class DocumentReport:
         if self.num_duplicates:
             told.append(f"{self.num_duplicates:,} training rows stand twice")
         if self.num_conflicting:
-            told.append(f"{self.num_conflicting:,} training texts stand with different spans")
+            told.append(
+                f"{self.num_conflicting:,} training texts stand with different spans or labels"
+            )
         for name, reasons in self.set_aside.items():
             tail = "".join(f"\n  {reason}" for reason in reasons[:NUM_SHOWN])
             first = f", the first {NUM_SHOWN}" if len(reasons) > NUM_SHOWN else ""
@@ -95,8 +113,8 @@ def report_on_documents(
         no_value: why words of a field give no value, one reason a span.
     """
     keys = [normalised(text) for text in rows.texts("train")]
-    pairs = Counter((key, row.spans) for key, row in zip(keys, rows.train, strict=True))
-    known = Counter(key for key, _ in pairs)
+    pairs = Counter((key, row.spans, row.labels) for key, row in zip(keys, rows.train, strict=True))
+    known = Counter(key for key, *_ in pairs)
     return DocumentReport(
         num_rows={split: len(rows.split(split)) for split in SPLITS},
         lengths={split: _lengths(rows.texts(split)) for split in SPLITS},
@@ -118,12 +136,22 @@ def report_on_documents(
             if reasons
         },
         set_aside={name: reasons for name, reasons in set_aside.items() if reasons},
+        num_labelled=_num_labelled(rows),
     )
 
 
 def _num_spans(rows: Sequence[Document], names: Mapping[str, bool]) -> dict[str, int]:
     counts = Counter(span.label for row in rows for span in row.spans)
     return {name: counts[name] for name in names}
+
+
+def _num_labelled(rows: Documents) -> dict[str, dict[str, int]]:
+    """Training rows by label and value."""
+    found = {}
+    for place, label in enumerate(rows.labels):
+        counts = Counter(row.labels[place] for row in rows.train)
+        found[label.name] = {value: counts[value] for value in label.values}
+    return found
 
 
 def _lengths(texts: Sequence[str]) -> tuple[int, int, int]:

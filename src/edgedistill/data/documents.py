@@ -6,7 +6,7 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ Fault = Callable[[Document], str | None]
 @dataclass(frozen=True)
 class DocumentColumns:
     """Names of the columns or keys; without `id`, ids are the file's name and the line. In CSV,
-    spans are a JSON text."""
+    spans are a JSON text. `labels`: of the labels of whole texts."""
 
     text: str = "text"
     spans: str = "spans"
     id: str | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """All columns that are read."""
-        named = (self.text, self.spans, self.id)
+        named = (self.text, self.spans, self.id, *self.labels)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -43,6 +44,7 @@ def read_documents(
     *,
     labels: Mapping[str, bool],
     columns: DocumentColumns = DocumentColumns(),
+    values: Sequence[Sequence[str] | None] = (),
     quarantine: Path | None = None,
     fault: Fault | None = None,
 ) -> tuple[Document, ...]:
@@ -56,6 +58,7 @@ def read_documents(
         path: the file.
         labels: the fields of the task, and whether a text may have several of each.
         columns: names of its columns.
+        values: what each of `columns.labels` may hold; None: any text.
         quarantine: where malformed rows are set aside (see `MalformedRows`); None refuses them.
         fault: what else makes a row malformed.
 
@@ -70,6 +73,7 @@ def read_documents(
 
     def make(row: Row) -> Document:
         document = _document(row, columns, labels, path.name)
+        document = replace(document, labels=_labels(row, columns.labels, values))
         if fault is not None and (problem := fault(document)) is not None:
             raise UnusableRowError(problem)
         return document
@@ -98,6 +102,21 @@ def _document(
         except UnusableRowError as error:
             raise UnusableRowError(f"span {number}: {error}") from error
     return Document(identity, text, _apart(sorted(spans), text, labels))
+
+
+def _labels(
+    row: Row, columns: Sequence[str], values: Sequence[Sequence[str] | None]
+) -> tuple[str, ...]:
+    """The values of the labels of whole texts."""
+    found = []
+    for column, known in zip(columns, values, strict=True):
+        value = text_field(row.fields, column)
+        if known is not None and value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {len(known)} others"
+            raise UnusableRowError(f"{column!r} is {value[:60]!r}, no value of the label; {hint}")
+        found.append(value)
+    return tuple(found)
 
 
 def _span(entry: Any, text: str, labels: Collection[str]) -> Span:
@@ -141,7 +160,9 @@ def _apart(spans: Sequence[Span], text: str, labels: Mapping[str, bool]) -> tupl
 
 
 def _require_columns(columns: DocumentColumns, keys: Sequence[str], path: Path) -> None:
-    for key, name in (("text", columns.text), ("spans", columns.spans), ("id", columns.id)):
+    named = [(f"data.{key}_column", getattr(columns, key)) for key in ("text", "spans", "id")]
+    named += [(f"output.labels.{i}.column", name) for i, name in enumerate(columns.labels)]
+    for key, name in named:
         if keys and name is not None and name not in keys:
             near = difflib.get_close_matches(name, keys, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -149,5 +170,5 @@ def _require_columns(columns: DocumentColumns, keys: Sequence[str], path: Path) 
             raise DataError(
                 f"no row has the column {name!r}",
                 where=str(path),
-                fix=f"{hint}set data.{key}_column to one of: {shown}",
+                fix=f"{hint}set {key} to one of: {shown}",
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgedistill.core.artefacts import Interval, Judgement
 from edgedistill.core.extraction_task import ExtractionRequirements
@@ -60,6 +60,7 @@ class Measurements:
     a batch (None: answers are made one at a time). `out_of_bounds_refused` is None without
     out-of-bounds test texts, `false_abstention` is None without a guard. `valid` counts generated
     texts that are whole and as the schema asks, and extracted records with every required field.
+    `label_retention`: by label of whole texts, which are held to the same share as `retention`.
     `general_retention`: of the accuracy that the teacher has after its first step, where it had
     steps.
     """
@@ -73,6 +74,7 @@ class Measurements:
     out_of_bounds_refused: Count | None = None
     false_abstention: FalseAbstention | None = None
     valid: Count | None = None
+    label_retention: Mapping[str, Interval] = field(default_factory=dict)
     general_retention: Interval | None = None
 
 
@@ -86,6 +88,10 @@ def judge(
     """
     judgements = [
         _retention("retention", requirements.retention, measured.retention, requirements),
+        *(
+            _retention(f"retention of {name}", requirements.retention, interval, requirements)
+            for name, interval in measured.label_retention.items()
+        ),
         _general_retention(requirements, measured),
         _size(requirements, measured),
         _latency(requirements, measured),

@@ -1,4 +1,5 @@
-"""Export to ONNX: input_ids, attention_mask -> logits, features, both axes dynamic."""
+"""Export to ONNX: input_ids, attention_mask -> logits, features, and where a tagger has them the
+logits of labels of whole texts; both axes dynamic."""
 
 from __future__ import annotations
 
@@ -12,11 +13,10 @@ import torch
 from torch import nn
 
 from edgedistill.core.artefacts import Encoded
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.session import LABEL_LOGITS, OUTPUTS, Session
 
 OPSET = 18
 INPUTS = ["input_ids", "attention_mask"]
-OUTPUTS = ["logits", "features"]
 
 
 class _AsTuple(nn.Module):
@@ -28,9 +28,10 @@ class _AsTuple(nn.Module):
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         output = self.model(input_ids, attention_mask)
-        return output.logits, output.features
+        labels = () if output.label_logits is None else (output.label_logits,)
+        return (output.logits, output.features, *labels)
 
 
 class OnnxExporter:
@@ -40,6 +41,9 @@ class OnnxExporter:
         """Export `model` (left in evaluation mode) to the file `to`."""
         model = model.eval().cpu()
         example = (torch.randint(1, 5, (2, 7)), torch.ones(2, 7, dtype=torch.int64))
+        with torch.no_grad():
+            has_labels = model(*example).label_logits is not None
+        names = [*OUTPUTS, LABEL_LOGITS] if has_labels else OUTPUTS
         batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
         to.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -48,7 +52,7 @@ class OnnxExporter:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _AsTuple(model), example, dynamo=True, verbose=False,
-                input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET,
+                input_names=INPUTS, output_names=names, opset_version=OPSET,
                 dynamic_shapes=({0: batch, 1: sequence}, {0: batch, 1: sequence}),
             )  # fmt: skip
         assert program is not None

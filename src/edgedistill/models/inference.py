@@ -51,18 +51,35 @@ def token_outputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(logits float32 [num_tokens, tags], features float32 [n, dim]) of a tagger, in the order of
     `texts.ids` and of `texts`."""
-    logits: np.ndarray | None = None
-    features: np.ndarray | None = None
+    found = tagger_outputs(model, texts, pad_id=pad_id, batch_size=batch_size, precision=precision)
+    return found[:2]
+
+
+@torch.inference_mode()
+def tagger_outputs(
+    model: nn.Module,
+    texts: Encoded,
+    *,
+    pad_id: int,
+    batch_size: int = 64,
+    precision: str = "fp32",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same, and what it says of the labels of whole texts, float32 [n, values]; no columns
+    where it has none."""
+    found: list[np.ndarray] = []
     for rows, mask, output in _outputs(model, texts, pad_id, batch_size, precision):
-        if logits is None or features is None:
-            logits = np.empty((len(texts.ids), output.logits.shape[2]), np.float32)
-            features = np.empty((len(texts), output.features.shape[1]), np.float32)
+        values = output.features[:, :0] if output.label_logits is None else output.label_logits
+        parts = (output.logits[mask.bool()], output.features, values)
+        sizes = (len(texts.ids), len(texts), len(texts))
+        found = found or [
+            np.empty((size, part.shape[1]), np.float32)
+            for size, part in zip(sizes, parts, strict=True)
+        ]
         tokens = np.concatenate([np.arange(texts.starts[r], texts.starts[r + 1]) for r in rows])
-        logits[tokens] = output.logits[mask.bool()].float().cpu().numpy()
-        features[rows] = output.features.float().cpu().numpy()
-    if logits is None or features is None:
-        return np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
-    return logits, features
+        for whole, places, part in zip(found, (tokens, rows, rows), parts, strict=True):
+            whole[places] = part.float().cpu().numpy()
+    tags, features, labels = found or [np.empty((0, 0), np.float32)] * 3
+    return tags, features, labels
 
 
 def _outputs(

@@ -162,6 +162,7 @@ def forecast(
     logits = 2 * 150.0 * len(networks)
     if isinstance(spec, ExtractionSpec):
         logits = 2 * (1 + 2 * len(spec.output.fields)) * tokens_a_text * len(networks)
+        logits += 2 * 150.0 * len(spec.output.labels) * len(networks)
     disk = 4 * sum(each.parameters for each in networks) * 6 + 100e6 + kept_bytes
     disk += transfer * (logits + 4 * tokens_a_text)
     return Forecast(seconds, int(memory), int(disk), kept_bytes)

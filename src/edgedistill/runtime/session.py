@@ -11,6 +11,8 @@ from edgedistill.core.errors import BundleError
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ["logits", "features"]
+#: What a tagger that labels whole texts gives beside them.
+LABEL_LOGITS = "label_logits"
 _SEVERITY_ERROR = 3
 
 
@@ -53,6 +55,8 @@ class Session:
             ) from error
         self._require_contract()
         self._run: Any = self._session.run
+        given = {value.name for value in self._session.get_outputs()}
+        self._all_outputs = [*OUTPUTS, LABEL_LOGITS] if LABEL_LOGITS in given else OUTPUTS
 
     def _require_contract(self) -> None:
         inputs = {value.name for value in self._session.get_inputs()}
@@ -72,3 +76,12 @@ class Session:
             OUTPUTS, {"input_ids": input_ids, "attention_mask": attention_mask}
         )
         return logits, features
+
+    def run_all(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same, and in the same pass what a tagger says of the labels of whole texts, float32
+        [batch, values]; no columns where it has none."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        logits, features, *labels = self._run(self._all_outputs, inputs)
+        return logits, features, labels[0] if labels else features[:, :0]

@@ -39,6 +39,11 @@ class TextModel:
         """Logits [1, classes] and features [1, dim] of 1 to `max_tokens` token ids."""
         return self.session.run(np.array([ids], dtype=np.int64), self._ones[:, : len(ids)])
 
+    def run_all(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same of a tagger, and its logits of labels of whole texts [1, values], in one pass
+        (see `Session.run_all`)."""
+        return self.session.run_all(np.array([ids], dtype=np.int64), self._ones[:, : len(ids)])
+
     def run_many(self, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Logits [n, classes] and features [n, dim] of n ≥ 1 rows of token ids, in order."""
         if not self.is_padded or len(rows) == 1:

@@ -83,10 +83,20 @@ class FieldBody(BaseModel):
     detail: str
 
 
+class LabelBody(BaseModel):
+    """The value of a label of the whole text."""
+
+    name: str
+    value: str
+    confidence: float = Field(description="calibrated probability of the value")
+
+
 class ExtractedBody(BaseModel):
-    """A record, or an abstention with its reason; and every span that was found."""
+    """A record, or an abstention with its reason; the labels of the whole text, and every span that
+    was found."""
 
     record: dict[str, Any] | None
+    labels: list[LabelBody]
     fields_: list[FieldBody] = Field(alias="fields")
     confidence: float | None
     abstained: bool

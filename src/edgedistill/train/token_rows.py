@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,15 @@ from edgedistill.train.batches import SignalRows, epoch_order
 @dataclass(frozen=True)
 class TokenBatch(Batch):
     """Inputs of one step; `labels` int64 [rows] and the first axis of the teacher's logits count
-    the tokens with characters (`is_content`, bool [batch, seq]), text after text."""
+    the tokens with characters (`is_content`, bool [batch, seq]), text after text.
+
+    Of labels of whole texts, where there are any: `text_labels` int64 [batch, labels], -1 where a
+    text has none; `text_logits` [batch, values], what the teacher says of them.
+    """
 
     is_content: torch.Tensor = field(kw_only=True)
+    text_labels: torch.Tensor | None = field(default=None, kw_only=True)
+    text_logits: torch.Tensor | None = field(default=None, kw_only=True)
 
     def rows(self, values: torch.Tensor) -> torch.Tensor:
         """Of `values` [batch, seq, …] those of the tokens with characters, [rows, …]."""
@@ -37,7 +44,8 @@ class TokenSet:
     """Texts whose tokens a step may learn from.
 
     Arrays count tokens, in the order of `texts.ids`: `is_content` bool; `tags`, -1 where a token
-    has none; `signals`, may be memory-mapped. `inside`: signals whose rows are texts.
+    has none; `signals`, may be memory-mapped. `inside`: signals whose rows are texts. Of labels of
+    whole texts, by text: `text_labels`, `text_logits` (see `TokenBatch`).
     """
 
     texts: Encoded
@@ -46,6 +54,8 @@ class TokenSet:
     pad_id: int
     signals: Mapping[Signal, SignalRows] = field(default_factory=dict)
     inside: Mapping[Signal, SignalRows] = field(default_factory=dict)
+    text_labels: np.ndarray | None = None
+    text_logits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -90,6 +100,8 @@ class TokenSet:
                 for name, values in drawn.items()
             },
             is_content=torch.from_numpy(content).to(device),
+            text_labels=_of_texts(self.text_labels, rows, np.int64, device),
+            text_logits=_of_texts(self.text_logits, rows, np.float32, device),
         )
 
     def by_text(self, values: np.ndarray) -> np.ndarray:
@@ -97,3 +109,9 @@ class TokenSet:
         texts = np.repeat(np.arange(len(self)), self.texts.lengths)[self.is_content]
         sums = np.bincount(texts, values[self.is_content], minlength=len(self))
         return np.asarray(sums / np.bincount(texts, minlength=len(self)).clip(min=1))
+
+
+def _of_texts(
+    values: np.ndarray | None, rows: np.ndarray, kind: Any, device: torch.device
+) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values[rows].astype(kind)).to(device)

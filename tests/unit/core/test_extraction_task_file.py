@@ -80,3 +80,48 @@ def test_wrong_sections_are_told(tmp_path: Path, changes: dict[str, Any], messag
     with pytest.raises(SpecError) as caught:
         load_task(write(tmp_path, **changes))
     assert message in str(caught.value)
+
+
+FIELD = {"name": "total"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": {"fields": [FIELD], "labels": [{"name": "total"}]}}, "names of their own"),
+        (
+            {"output": {"fields": [FIELD], "labels": [{"name": "kind", "values": ["a"]}]}},
+            "output.labels.0: at least two values",
+        ),
+        (
+            {"output": {"fields": [FIELD], "labels": [{"name": "kind", "values": ["a", "a"]}]}},
+            "values must be distinct",
+        ),
+        (
+            {"output": {"fields": [FIELD], "labels": [{"name": "kind", "values": ["a", " "]}]}},
+            "one of them is empty",
+        ),
+        ({"heads": {"balance": True}}, "nothing to weigh without output.labels"),
+        (
+            {
+                "output": {"fields": [FIELD], "labels": [{"name": "kind"}]},
+                "heads": {"label_weights": {"kid": 2.0}},
+            },
+            "the output has no label 'kid', but kind",
+        ),
+        (
+            {
+                "output": {"fields": [FIELD], "labels": [{"name": "kind"}]},
+                "heads": {"label_weights": {"kind": 0}},
+            },
+            "heads.label_weights.kind: Input should be greater than 0",
+        ),
+    ],
+)
+def test_what_cannot_be_labelled_or_weighed_is_told(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_task(write(tmp_path, **changes))
+    assert "task.yaml" in str(caught.value)
+    assert message in str(caught.value)

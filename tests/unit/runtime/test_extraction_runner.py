@@ -149,9 +149,10 @@ def test_one_text_is_no_list(extractor: Extractor) -> None:
 
 def test_a_score_that_is_no_number_abstains(extractor: Extractor) -> None:
     broken = make_extractor()
-    broken.model.run_one = lambda ids: (  # type: ignore[method-assign]
+    broken.model.run_all = lambda ids: (  # type: ignore[method-assign]
         np.full((1, len(ids), len(extractor.manifest.labels)), np.nan, np.float32),
         np.zeros((1, 9), np.float32),
+        np.zeros((1, 0), np.float32),
     )
     answer = broken.predict([TEXTS[0]])[0]
     assert answer.reason == "out_of_bounds"

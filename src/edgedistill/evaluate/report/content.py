@@ -20,7 +20,7 @@ from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.flips import FlipReport
 from edgedistill.evaluate.metrics import CalibrationBins
 from edgedistill.evaluate.report.ensemble import EnsembleSummary
-from edgedistill.evaluate.report.field_quality import FieldsSummary
+from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.robustness import RobustnessRow
@@ -301,6 +301,7 @@ class ReportContent:
     shipped: Shipped | None = None
     quality: Quality | None = None
     fields: FieldsSummary | None = None
+    labels: tuple[LabelQuality, ...] = ()
     ensemble: EnsembleSummary | None = None
     earlier_steps: tuple[StepAbility, ...] = ()
     ledger: tuple[Hop, ...] = ()

@@ -1,8 +1,10 @@
-"""What a report shows of the fields of an extraction."""
+"""What a report shows of the fields of an extraction, and of its labels of whole texts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from edgedistill.core.artefacts import Interval
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,19 @@ class FieldsSummary:
     withheld: float
     precision: float
     precision_kept: float
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """One label of whole texts on the test texts: accuracy of the bundle (`shipped`), of its
+    teacher and of the control without it. `gain` is the bundle's minus the control's, paired;
+    `calibration_error` that of its confidences."""
+
+    name: str
+    num_values: int
+    shipped: Interval
+    teacher: Interval
+    control: Interval
+    retention: Interval
+    gain: Interval
+    calibration_error: float

@@ -1,10 +1,17 @@
-"""The section on the fields of an extraction: one line a field."""
+"""The sections on the fields of an extraction, and on its labels of whole texts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgedistill.evaluate.report.blocks import Paragraph, Section, Table
-from edgedistill.evaluate.report.field_quality import FieldsSummary
-from edgedistill.evaluate.report.numbers import MISSING, percent
+from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
+from edgedistill.evaluate.report.numbers import (
+    MISSING,
+    percent,
+    percent_interval,
+    points_interval,
+)
 
 
 def fields_section(summary: FieldsSummary) -> Section:
@@ -35,3 +42,28 @@ def fields_section(summary: FieldsSummary) -> Section:
         f"right from {percent(summary.precision)} to {percent(summary.precision_kept)}."
     )
     return Section("fields", "Fields", (table, Paragraph(text)))
+
+
+def labels_section(labels: Sequence[LabelQuality]) -> Section:
+    """Accuracy of every label, and what is kept of the teacher's."""
+    rows = tuple(
+        (
+            label.name,
+            f"{label.num_values:,}",
+            percent_interval(label.shipped),
+            percent_interval(label.teacher),
+            percent_interval(label.control),
+            percent_interval(label.retention),
+            points_interval(label.gain),
+            percent(label.calibration_error),
+        )
+        for label in labels
+    )
+    headings = ("Label", "Values", "Accuracy", "Teacher's", "Without the teacher", "Retention",
+                "Gained by distillation", "Calibration error")  # fmt: skip
+    table = Table(
+        headings, rows, frozenset(range(1, len(headings))),
+        "Test texts, each read once for fields and labels. Intervals in brackets; retention and "
+        "differences are paired by text.",
+    )  # fmt: skip
+    return Section("labels", "Labels of the whole text", (table,))

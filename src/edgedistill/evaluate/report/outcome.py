@@ -103,7 +103,12 @@ def _what_it_keeps(content: ReportContent) -> str:
         text = f"It reaches {percent(model.accuracy.value)} {score} on {num_rows}"
     if model.retention:
         text += f", which is {percent_interval(model.retention)} of the teacher's {score}"
-    return text + "."
+    labels = "".join(
+        f", and has the {label.name} of {percent(label.shipped.value)} right "
+        f"({percent_interval(label.retention)} of the teacher's)"
+        for label in content.labels
+    )
+    return text + labels + "."
 
 
 def _what_distillation_brought(content: ReportContent) -> str:

@@ -12,7 +12,7 @@ from edgedistill.evaluate.report.behaviour import (
 from edgedistill.evaluate.report.blocks import Items, Section
 from edgedistill.evaluate.report.content import ReportContent
 from edgedistill.evaluate.report.ensemble import ensemble_section
-from edgedistill.evaluate.report.fields import fields_section
+from edgedistill.evaluate.report.fields import fields_section, labels_section
 from edgedistill.evaluate.report.forgetting import forgetting_section
 from edgedistill.evaluate.report.ledger import fidelity_section
 from edgedistill.evaluate.report.outcome import (
@@ -34,6 +34,7 @@ def build_sections(content: ReportContent) -> tuple[Section, ...]:
         "quality": quality_section(c.quality) if c.quality else None,
         # Named among what a report lacks it would puzzle readers of other kinds of task.
         **({"fields": fields_section(c.fields)} if c.fields else {}),
+        **({"labels": labels_section(c.labels)} if c.labels else {}),
         **({"ensemble": ensemble_section(c.ensemble)} if c.ensemble else {}),
         **({"forgetting": forgetting_section(c.earlier_steps)} if c.earlier_steps else {}),
         "fidelity ledger": fidelity_section(c) if c.ledger else None,

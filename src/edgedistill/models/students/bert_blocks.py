@@ -191,6 +191,39 @@ class TransformerTagger(TransformerStudent):
         return ModelOutput(self.head(states), _mean(states, mask))
 
 
+class LabellingTagger(TransformerTagger):
+    """A tagger that labels whole texts too: logits ``[b, s, tags]``, features ``[b, h]``, logits of
+    the values of its labels ``[b, values]``, of the features."""
+
+    def __init__(
+        self,
+        embedding: PrunedEmbedding,
+        layers: Sequence[EncoderLayer],
+        head: nn.Linear,
+        label_head: nn.Linear,
+    ) -> None:
+        super().__init__(embedding, layers, head)
+        self.label_head: nn.Linear = label_head
+
+    @classmethod
+    def split(cls, student: TransformerStudent, num_tags: int) -> LabellingTagger:
+        """One of a student whose head is for tags and values together, tags first."""
+        heads = [_rows(student.head, slice(num_tags)), _rows(student.head, slice(num_tags, None))]
+        return cls(student.embedding, student.encoder_layers(), *heads)
+
+    def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
+        features = _mean(states, mask)
+        return ModelOutput(self.head(states), features, self.label_head(features))
+
+
+def _rows(head: nn.Linear, rows: slice) -> nn.Linear:
+    """A head of some of another's outputs."""
+    weight, bias = head.weight.detach()[rows], head.bias.detach()[rows]
+    part = nn.Linear(weight.shape[1], weight.shape[0])
+    part.load_state_dict({"weight": weight, "bias": bias})
+    return part
+
+
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of the mask, ``[b, h]``."""
     return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -67,6 +68,33 @@ class EncoderTagger(EncoderClassifier):
         return ModelOutput(self.head(self.dropout(states)), masked_mean(states, attention_mask))
 
 
+class EncoderLabellingTagger(EncoderTagger):
+    """A tagger that labels whole texts too: its head's first `num_tags` outputs are for every
+    token, the others for the values of its labels, of the masked mean.
+
+    forward: int64 [batch, seq] twice -> logits [batch, seq, tags], features [batch, hidden],
+    logits of the values [batch, values].
+    """
+
+    def __init__(
+        self, encoder: nn.Module, num_labels: int, *, num_tags: int, dropout: float = 0.1
+    ) -> None:
+        super().__init__(encoder, num_labels, dropout=dropout)
+        self.num_tags = num_tags
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
+        states = self.states(input_ids, attention_mask)
+        features = masked_mean(states, attention_mask)
+        weight, bias, num = self.head.weight, self.head.bias, self.num_tags
+        tags = nn.functional.linear(self.dropout(states), weight[:num], bias[:num])
+        values = nn.functional.linear(self.dropout(features), weight[num:], bias[num:])
+        return ModelOutput(tags, features, values)
+
+
+#: Makes a model of an encoder and the number of its head's outputs.
+Form: TypeAlias = Callable[[nn.Module, int], EncoderClassifier]
+
+
 class FineTunedClassifier(nn.Module):
     """A sequence classifier of transformers, its logits as they are; features are the masked mean
     of the last hidden layer."""
@@ -84,7 +112,7 @@ class FineTunedClassifier(nn.Module):
 
 
 def new_classifier(
-    folder: Path, num_labels: int, form: type[EncoderClassifier] = EncoderClassifier
+    folder: Path, num_labels: int, form: Form = EncoderClassifier
 ) -> EncoderClassifier:
     """The pretrained encoder of a folder with a new head, for texts or (`form`) for tokens."""
     encoder = _load(AutoModel, folder)
@@ -133,7 +161,7 @@ def save_classifier(model: EncoderClassifier, folder: Path, labels: tuple[str, .
 
 
 def load_classifier(
-    folder: Path, labels: tuple[str, ...], form: type[EncoderClassifier] = EncoderClassifier
+    folder: Path, labels: tuple[str, ...], form: Form = EncoderClassifier
 ) -> EncoderClassifier:
     """Read what `save_classifier` wrote of a model of this form."""
     saved = json.loads((folder / OWN_CLASSIFIER).read_text(encoding="utf-8"))["labels"]

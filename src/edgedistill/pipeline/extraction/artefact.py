@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.evaluate.span_metrics import exact_counts
-from edgedistill.pipeline.extraction.outputs import GoldTexts, file_outputs
+from edgedistill.pipeline.extraction.outputs import GoldTexts, Said, said_by_file
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.stages.artefact import (
     FULL,
@@ -34,7 +34,8 @@ ROOMS = (
 @dataclass(frozen=True)
 class Artefact:
     """The file that would ship, and what was tried on the way; a variant's `accuracy` is its span
-    F1 on validation, its `agreement` the share of equal tags."""
+    F1 on validation (with labels: the mean of it and of their accuracies), its `agreement` the
+    share of equal tags (or of equal values of a label, where that is less)."""
 
     stage: StageResult
     variants: tuple[Variant, ...]
@@ -88,8 +89,8 @@ def _measured(
 ) -> list[Variant]:
     """Each file on the validation texts, and timed in turn."""
     sessions = {p: Session(file.read_bytes(), threads=threads) for p, file in files.items()}
-    logits = {p: file_outputs(session, gold.grids)[0] for p, session in sessions.items()}
-    tags = {p: gold.decoded(found) for p, found in logits.items()}
+    said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
+    answers = {p: _answers(found, gold) for p, found in said.items()}
     timed = alternate_ms(
         [_caller(session, gold) for session in sessions.values()],
         [document.text for document in gold.documents[:NUM_TIMED]],
@@ -99,8 +100,11 @@ def _measured(
         Variant(
             passes=passes,
             size_bytes=files[passes].stat().st_size + packed,
-            accuracy=exact_counts(gold.found(logits[passes]), gold.spans).f1,
-            agreement=float((tags[passes] == tags[()]).mean()),
+            accuracy=_quality(said[passes], gold),
+            agreement=min(
+                float((ours == full).mean())
+                for ours, full in zip(answers[passes], answers[()], strict=True)
+            ),
             p50_ms=float(np.percentile(milliseconds, 50)),
             p95_ms=float(np.percentile(milliseconds, 95)),
         )
@@ -108,9 +112,20 @@ def _measured(
     ]
 
 
+def _answers(said: Said, gold: GoldTexts) -> list[np.ndarray]:
+    """The tags of all tokens, then the values of each label."""
+    return [gold.decoded(said.tags), *gold.labelled(said.labels).T]
+
+
+def _quality(said: Said, gold: GoldTexts) -> float:
+    """Mean of the span F1 and of the accuracy of each label."""
+    right = (gold.labelled(said.labels) == gold.labels).mean(axis=0)
+    return float(np.mean([exact_counts(gold.found(said.tags), gold.spans).f1, *right]))
+
+
 def _caller(session: Session, gold: GoldTexts) -> Callable[[Any], object]:
     def call(text: str) -> None:
         ids = np.array([gold.teacher.encoder.encoder.ids(text)], np.int64)
-        session.run(ids, np.ones_like(ids))
+        session.run_all(ids, np.ones_like(ids))
 
     return call

@@ -11,8 +11,9 @@ from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows
 from edgedistill.pipeline.evidence import MAX_FIT_ROWS, NUM_TIMED, affordable_guard
 from edgedistill.pipeline.extraction.artefact import Artefact
-from edgedistill.pipeline.extraction.outputs import GoldTexts, TextLogits, file_outputs
+from edgedistill.pipeline.extraction.outputs import GoldTexts, TextLogits, said_by_file
 from edgedistill.pipeline.extraction.student import Ground
+from edgedistill.runtime.extraction.labels import value_columns
 from edgedistill.runtime.extraction.reading import labelled, read_tags
 from edgedistill.runtime.guard.catalogue import SCORES
 from edgedistill.runtime.session import Session
@@ -20,11 +21,12 @@ from edgedistill.runtime.session import Session
 
 @dataclass(frozen=True)
 class FittedBoundary:
-    """The guard of whole texts, its temperature set on tokens, and the least confidence of a
-    field."""
+    """The guard of whole texts, its temperature set on tokens, the least confidence of a field, and
+    the temperature of each label."""
 
     guard: FittedGuard
     least_confidence: float
+    label_temperatures: tuple[float, ...] = ()
 
 
 def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
@@ -35,10 +37,10 @@ def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
 
     def outputs(texts: list[str]) -> Outputs:
         grids = [encoder.grid(text) for text in texts if encoder.fits(text)]
-        return file_outputs(session, grids)[1]
+        return said_by_file(session, grids)[1]
 
     gold = GoldTexts(rows.validation, ground.teacher)
-    logits, validation = file_outputs(session, gold.grids)
+    said, validation = said_by_file(session, gold.grids)
     train = rows.texts("train")
     rng = np.random.default_rng(spec.seed)
     chosen = np.sort(rng.permutation(len(train))[:MAX_FIT_ROWS])
@@ -60,10 +62,14 @@ def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
     kinds = [kind for kind in SCORES if kind != "max_probability"]
     ids = [grid.ids for grid in gold.grids[:NUM_TIMED]]
     fitted = affordable_guard(given, spec, artefact.chosen, session, ids, kinds=kinds)
-    temperature = fit_temperature(np.concatenate(list(logits)), gold.tags)
+    temperature = fit_temperature(np.concatenate(list(said.tags)), gold.tags)
     guard = replace(fitted.guard, temperature=temperature)
-    least = _least_confidence(gold, logits, temperature, spec.boundary.field_abstention_rate)
-    return FittedBoundary(replace(fitted, guard=guard), least)
+    least = _least_confidence(gold, said.tags, temperature, spec.boundary.field_abstention_rate)
+    temperatures = tuple(
+        fit_temperature(said.labels[:, columns], gold.labels[:, place])
+        for place, columns in enumerate(value_columns(encoder.labels))
+    )
+    return FittedBoundary(replace(fitted, guard=guard), least, temperatures)
 
 
 def _least_confidence(

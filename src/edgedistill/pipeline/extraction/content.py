@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedistill.core.artefacts import Judgement
-from edgedistill.evaluate.fidelity import Ledger
+from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import (
     auroc,
@@ -28,7 +28,9 @@ from edgedistill.evaluate.span_metrics import (
     whole_records,
 )
 from edgedistill.pipeline.extraction.boundary import FittedBoundary
+from edgedistill.pipeline.extraction.labels import label_qualities, weights_told
 from edgedistill.pipeline.extraction.measurement import Measured, Shipped, through_bundle
+from edgedistill.pipeline.extraction.outputs import GoldTexts
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.report_basis import (
     CLOSENESS,
@@ -52,7 +54,7 @@ def report_content(
     made: Made,
     fitted: FittedBoundary,
     measured: Measured,
-    ledger: Ledger,
+    hops: Sequence[Hop],
     judgements: Sequence[Judgement],
     bundle: Bundle,
     extractor: Extractor,
@@ -64,7 +66,14 @@ def report_content(
         shipped=_shipped(made, measured, bundle),
         quality=_quality(measured, spec.requirements.confidence),
         fields=_fields(made, fitted, measured),
-        ledger=ledger.hops,
+        labels=label_qualities(
+            made.ground.data.rows.labels,
+            measured.labels_right,
+            measured.measurements.label_retention,
+            [[value.confidence for value in a.labels] for a in measured.shipped.answers],
+            spec.requirements.confidence,
+        ),
+        ledger=tuple(hops),
         passes=_passes(made),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),
@@ -78,9 +87,12 @@ def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     spec = made.ground.context.spec
     options = ", ".join(f"{k} {v}" for k, v in spec.student.options.items()) or "default settings"
     passes = " + ".join(made.artefact.chosen.passes) or "full precision"
+    num_labels = len(spec.output.labels)
+    also = f", {_named(num_labels, 'label')} of the whole text in the same pass"
+    also = also if num_labels else ""
     return report.Shipped(
         family=spec.student.family,
-        description=f"{options}; {passes}; {len(spec.output.fields)} fields",
+        description=f"{options}; {passes}; {_named(len(spec.output.fields), 'field')}{also}",
         footprint=with_files(measured.footprint, bundle),
         teacher=measured.teacher_footprint,
         threads=spec.requirements.threads,
@@ -97,7 +109,7 @@ def _quality(measured: Measured, confidence: float) -> report.Quality:
             name=name,
             role=role,  # type: ignore[arg-type]
             accuracy=f1_interval(own, confidence=confidence),
-            macro_f1=float(whole_records(measured.spans[key], measured.gold.spans).mean()),
+            macro_f1=float(measured.whole(key).mean()),
             retention=None
             if key == "teacher"
             else retention(counts["teacher"], own, confidence=confidence),
@@ -186,7 +198,7 @@ def _boundary(made: Made, fitted: FittedBoundary, measured: Measured) -> report.
     guard = fitted.guard.guard
     confidence = made.ground.context.spec.requirements.confidence
     inside = guard.scores(measured.shipped.outputs.logits, measured.shipped.outputs.features)
-    curve = risk_coverage(-inside, whole_records(measured.shipped.spans, measured.gold.spans))
+    curve = risk_coverage(-inside, measured.whole("shipped"))
     groups, roc = tuple[report.OutOfBoundsGroup, ...](), None
     if count := measured.measurements.out_of_bounds_refused:
         recall = clopper_pearson_interval(count.num_hits, count.num_rows, confidence=confidence)
@@ -221,13 +233,18 @@ def _wrong_records(made: Made, measured: Measured, extractor: Extractor) -> repo
     hard, rows = made.ground.data.rows.edge_cases, made.ground.data.rows.test
     shipped: Shipped = through_bundle(extractor, hard) if hard else measured.shipped
     rows = hard or rows
-    expected = [{(s.label, s.start, s.end) for s in row.spans} for row in rows]
-    right = whole_records(shipped.spans, expected)
+    gold = GoldTexts(rows, made.ground.teacher)
+    right = whole_records(shipped.spans, gold.spans)
+    right &= (shipped.labels == gold.labels).all(axis=1)
+    found = [[value.value for value in answer.labels] for answer in shipped.answers]
     failures = [
-        report.Answered(row.text, _told(row, wanted), _told(row, found))
-        for row, wanted, found, is_right in zip(rows, expected, shipped.spans, right, strict=True)
-        if not is_right
-    ]
+        report.Answered(
+            row.text, _told(row, row.labels, gold.spans[place]),
+            _told(row, found[place], shipped.spans[place]),
+        )
+        for place, row in enumerate(rows)
+        if not right[place]
+    ]  # fmt: skip
     confidence = made.ground.context.spec.requirements.confidence
     return report.EdgeCases(
         len(rows),
@@ -238,10 +255,15 @@ def _wrong_records(made: Made, measured: Measured, extractor: Extractor) -> repo
     )
 
 
-def _told(row: Document, spans: set[tuple[str, int, int]]) -> str:
-    """Spans for people, in the order of the text."""
+def _told(row: Document, labels: Sequence[str], spans: set[tuple[str, int, int]]) -> str:
+    """Labels and spans for people, in the order of the text."""
     ordered = sorted(spans, key=lambda span: span[1])
-    return "; ".join(f"{name}: {row.text[start:end]}" for name, start, end in ordered) or "nothing"
+    told = [f"{name}: {row.text[start:end]}" for name, start, end in ordered]
+    return "; ".join([*labels, *told]) or "nothing"
+
+
+def _named(num: int, what: str) -> str:
+    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def _splits(made: Made) -> tuple[tuple[str, int], ...]:
@@ -255,10 +277,13 @@ def _splits(made: Made) -> tuple[tuple[str, int], ...]:
 
 def _making(made: Made) -> report.Making:
     loss = "minus validation loss (nats a token)"
+    if made.ground.data.rows.labels:
+        loss = "minus validation loss (nats a token, and a label)"
     trained = [
         ("teacher", loss, made.ground.teacher.training),
         ("student", CLOSENESS, made.student.training),
         ("control without distillation", loss, made.control.training),
     ]
     notes = teaching_notes(made.ground, made.student.training)
-    return making(made.ground.context, trained, notes=notes)
+    weights = weights_told(made.ground.context.spec)
+    return making(made.ground.context, trained, notes=(*notes, *weights))

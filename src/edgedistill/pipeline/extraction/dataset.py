@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.core.extraction import Document, Documents
+from edgedistill.core.errors import DataError
+from edgedistill.core.extraction import Document, Documents, TextLabel
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.data.document_report import DocumentReport, report_on_documents
@@ -46,10 +48,12 @@ def fields_of(spec: ExtractionSpec) -> tuple[Field, ...]:
     )
 
 
-def encoder_of(spec: ExtractionSpec, source: Path) -> DocumentEncoder:
-    """The tokenizer of a model folder, for the task's fields."""
+def encoder_of(
+    spec: ExtractionSpec, source: Path, labels: Sequence[TextLabel] = ()
+) -> DocumentEncoder:
+    """The tokenizer of a model folder, for the task's fields and labels."""
     names = [field.name for field in spec.output.fields]
-    return DocumentEncoder(TextEncoder(source / TOKENIZER, spec.input.max_tokens), names)
+    return DocumentEncoder(TextEncoder(source / TOKENIZER, spec.input.max_tokens), names, labels)
 
 
 def prepare_documents(context: Context[ExtractionSpec]) -> PreparedDocuments:
@@ -94,15 +98,20 @@ def load_documents(
     Raises:
         DataError: files or rows are wrong.
     """
-    columns = DocumentColumns(spec.data.text_column, spec.data.spans_column, spec.data.id_column)
-    labels = {field.name: field.many for field in spec.output.fields}
+    columns = DocumentColumns(
+        spec.data.text_column, spec.data.spans_column, spec.data.id_column,
+        tuple(label.key for label in spec.output.labels),
+    )  # fmt: skip
+    names = {field.name: field.many for field in spec.output.fields}
+    values = [label.values for label in spec.output.labels]
     aside = spec.data.on_malformed == "quarantine"
 
     def read(name: str, split: str | None = None) -> tuple[Document, ...]:
         place = quarantine / QUARANTINE.format(split=split) if aside and split else None
         return read_documents(
-            root / name, labels=labels, columns=columns, quarantine=place, fault=encoder.fault
-        )
+            root / name, labels=names, columns=columns, values=values, quarantine=place,
+            fault=encoder.fault,
+        )  # fmt: skip
 
     def texts(name: str | None) -> tuple[str, ...]:
         if name is None:
@@ -112,15 +121,38 @@ def load_documents(
 
     bounds = spec.boundary.out_of_bounds
     outside = {split: texts(getattr(bounds, split)) for split in SPLITS}
+    train = read(spec.data.files.train, "train")
+    labels = _labels_of(spec, train, root / spec.data.files.train)
+    # What the training rows do not have cannot be learned, and is told of the other splits.
+    values = [label.values for label in labels]
     rows = Documents(
-        **{split: read(str(getattr(spec.data.files, split)), split) for split in SPLITS},
+        train=train,
+        **{split: read(str(getattr(spec.data.files, split)), split) for split in SPLITS[1:]},
         unlabelled=texts(spec.data.unlabelled),
         edge_cases=read(spec.boundary.edge_cases) if spec.boundary.edge_cases else (),
         outside={split: found for split, found in outside.items() if found},
+        labels=labels,
     )
     malformed = {split: set_aside(quarantine / QUARANTINE.format(split=split)) for split in SPLITS}
     required = {field.name: field.required for field in spec.output.fields}
     return rows, report_on_documents(rows, required, _no_value(spec, rows), malformed)
+
+
+def _labels_of(
+    spec: ExtractionSpec, train: Sequence[Document], path: Path
+) -> tuple[TextLabel, ...]:
+    """The labels of whole texts with their values; raises DataError for one without a choice."""
+    found = []
+    for place, label in enumerate(spec.output.labels):
+        values = label.values or tuple(sorted({row.labels[place] for row in train}))
+        if len(values) < 2:
+            raise DataError(
+                f"every row has the {label.name} {values[0][:60]!r}: there is nothing to tell",
+                where=str(path),
+                fix=f"rows with several values, or leave output.labels.{place} out",
+            )
+        found.append(TextLabel(label.name, values))
+    return tuple(found)
 
 
 def _no_value(spec: ExtractionSpec, rows: Documents) -> dict[str, list[str]]:
@@ -151,6 +183,7 @@ def _as_json(rows: Documents) -> dict[str, Any]:
         **{split: [row.as_json() for row in rows.split(split)] for split in splits},
         "unlabelled": rows.unlabelled,
         "outside": rows.outside,
+        "labels": [asdict(label) for label in rows.labels],
     }
 
 
@@ -160,4 +193,5 @@ def _from_json(value: dict[str, Any]) -> Documents:
         **{split: tuple(Document.from_json(row) for row in value[split]) for split in splits},
         unlabelled=tuple(value["unlabelled"]),
         outside={split: tuple(found) for split, found in value["outside"].items()},
+        labels=tuple(TextLabel(one["name"], tuple(one["values"])) for one in value["labels"]),
     )

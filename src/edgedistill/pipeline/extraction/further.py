@@ -29,7 +29,8 @@ ROOMS = (
 
 
 def hear_all(ground: Ground) -> tuple[list[Heard], list[str]]:
-    """Every further teacher that can be heard, and why the others cannot."""
+    """Every further teacher that can be heard, and why the others cannot; labels of whole texts
+    are always answered by the first."""
     return hear_each(ground.context, lambda place, settings: _hear(ground, place, settings))
 
 
@@ -72,16 +73,15 @@ def _hear(ground: Ground, place: int, settings: FurtherTagger) -> Heard:
         validation = ground.logits(model, ground.validation[0])
         # Before the long reading: most that is broken shows here.
         require_numbers(validation)
-        to = folder / "logits.npy"
         read_all(
-            context, model, ground.texts, teacher, to,
+            context, model, ground.texts, teacher, folder,
             precision=settings.precision, stage=f"answers-{name}",
         )  # fmt: skip
-        require_numbers(np.load(to, mmap_mode="r"))
+        require_numbers(np.load(folder / "logits.npy", mmap_mode="r"))
         np.save(folder / "validation.npy", validation)
 
     stage = context.store.stage(f"answers-{name}", inputs, compute, rooms=ROOMS)
     logits = np.load(stage.folder / "logits.npy", mmap_mode="r")
     validation = np.load(stage.folder / "validation.npy")
-    groups = tuple((tag,) for tag in range(ground.num_labels))
+    groups = tuple((tag,) for tag in range(len(teacher.tags)))
     return Heard(settings.source, settings.weight, groups, stage, logits, validation)

@@ -24,12 +24,14 @@ from edgedistill.evaluate.span_metrics import (
 )
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
 from edgedistill.pipeline.extraction.boundary import FittedBoundary
-from edgedistill.pipeline.extraction.outputs import GoldTexts, module_logits
+from edgedistill.pipeline.extraction.labels import label_retentions
+from edgedistill.pipeline.extraction.outputs import GoldTexts, said_by_module
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.measurement import NUM_TIMED, footprint_of
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.extraction.answer import Extraction
 from edgedistill.runtime.extraction.extractor import Extractor
+from edgedistill.runtime.extraction.labels import best_values, read_labels
 from edgedistill.runtime.extraction.reading import labelled, read_tags
 from edgedistill.runtime.extraction.tagging import document_logits
 from edgedistill.runtime.measuring import (
@@ -47,23 +49,26 @@ class Shipped:
     """What the bundle finds in texts, field abstentions and guard apart.
 
     `answers`: what it would answer were every text in bounds. `outputs`: what its guard reads.
-    `uncalibrated`: confidence of every span, text after text, without the temperature.
+    `uncalibrated`: confidence of every span, text after text, without the temperature. `labels`
+    int64 [n, labels]: index of the value of each label.
     """
 
     spans: Spans
     answers: tuple[Extraction, ...]
     outputs: Outputs
     uncalibrated: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of the bundle on the test split, and what is behind them; `spans` by model: shipped,
-    teacher, control."""
+    """Figures of the bundle on the test split, and what is behind them; by model (shipped, teacher,
+    control) its `spans`, and which of its labels are right, bool [n, labels]."""
 
     measurements: Measurements
     gold: GoldTexts
     spans: dict[str, Spans]
+    labels_right: dict[str, np.ndarray]
     shipped: Shipped
     outside: np.ndarray
     footprint: Footprint
@@ -74,6 +79,11 @@ class Measured:
         """Exact spans of a model, by text."""
         return exact_counts(self.spans[model], self.gold.spans)
 
+    def whole(self, model: str) -> np.ndarray:
+        """Which texts have exactly the right spans and labels, bool [n]."""
+        whole = whole_records(self.spans[model], self.gold.spans)
+        return np.asarray(whole & self.labels_right[model].all(axis=1))
+
 
 def through_bundle(extractor: Extractor, documents: Sequence[Document]) -> Shipped:
     """Ask the bundle for texts that it can read whole.
@@ -82,18 +92,21 @@ def through_bundle(extractor: Extractor, documents: Sequence[Document]) -> Shipp
     """
     spans, answers = list[set[LabelledSpan]](), list[Extraction]()
     profiles, features = list[np.ndarray](), list[np.ndarray]()
-    plain = list[float]()
+    plain, values = list[float](), list[np.ndarray]()
     whole = extractor.settings.whole_words
     for document in documents:
-        grid, logits, vector = extractor.raw(document.text)
+        grid, logits, vector, label_logits = extractor.raw(document.text)
         reading = extractor.read(grid, logits)
+        labels = read_labels(extractor.settings.labels, label_logits[0])
         plain += [s.confidence for s in read_tags(grid, logits, whole_words=whole).spans]
         spans.append(labelled(reading.spans, extractor.names))
-        answers.append(extractor.answer_of(document.text, reading, 0.0))
+        answers.append(extractor.answer_of(document.text, reading, 0.0, labels))
         profiles.append(document_logits(logits))
         features.append(vector)
+        values.append(label_logits)
     outputs = Outputs(np.concatenate(profiles), np.concatenate(features))
-    return Shipped(spans, tuple(answers), outputs, np.array(plain))
+    best = best_values(extractor.settings.labels, np.concatenate(values))
+    return Shipped(spans, tuple(answers), outputs, np.array(plain), best)
 
 
 def measure(
@@ -108,13 +121,17 @@ def measure(
     rows, required = ground.data.rows, ground.context.spec.requirements
     gold, texts = GoldTexts(rows.test, ground.teacher), rows.texts("test")
     shipped = through_bundle(extractor, rows.test)
-    spans: dict[str, Spans] = {
-        "shipped": shipped.spans,
-        "teacher": gold.found(module_logits(ground.teacher.load(), gold)),
-        "control": gold.found(module_logits(control.load(), gold)),
-    }
+    modules = {"teacher": ground.teacher.load(), "control": control.load()}
+    said = {name: said_by_module(model, gold) for name, model in modules.items()}
+    spans: dict[str, Spans] = {"shipped": shipped.spans}
+    spans |= {name: gold.found(found.tags) for name, found in said.items()}
+    labels = {"shipped": shipped.labels}
+    labels |= {name: gold.labelled(found.labels) for name, found in said.items()}
+    labels_right = {name: found == gold.labels for name, found in labels.items()}
     counts = {name: exact_counts(found, gold.spans) for name, found in spans.items()}
     kept = retention(counts["teacher"], counts["shipped"], confidence=required.confidence)
+    names = [label.name for label in ground.teacher.encoder.labels]
+    labels_kept = label_retentions(names, labels_right, required.confidence)
     first, second = extractor.predict(texts), extractor.predict(texts)
     refused = Count(sum(_is_guarded(answer) for answer in first), len(texts))
     outside, recall = _outside(extractor, rows.outside.get("test", ()))
@@ -138,15 +155,18 @@ def measure(
         out_of_bounds_refused=recall,
         false_abstention=FalseAbstention(conformal.rate, conformal.num_rows, refused),
         valid=Count(sum(not a.abstained for a in shipped.answers), len(texts)),
+        label_retention=labels_kept,
     )
     inside = fitted.guard.guard.scores(shipped.outputs.logits, shipped.outputs.features)
     summary = {
         "span_f1": {name: c.f1 for name, c in counts.items()},
         "partial_f1": {n: partial_counts(found, gold.spans).f1 for n, found in spans.items()},
-        "whole_records": {
-            n: float(whole_records(found, gold.spans).mean()) for n, found in spans.items()
-        },
         "retention": kept.as_json(),
+        "label_accuracy": {
+            name: dict(zip(names, right.mean(axis=0).tolist(), strict=True))
+            for name, right in labels_right.items()
+        },
+        "label_retention": {name: found.as_json() for name, found in labels_kept.items()},
         "gain_over_control": f1_gain(
             counts["control"], counts["shipped"], confidence=required.confidence
         ).as_json(),
@@ -163,9 +183,12 @@ def measure(
         "repeat_agreement": measurements.repeat_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
     }
-    return Measured(
-        measurements, gold, spans, shipped, outside, footprint, teacher_footprint, summary
-    )
+    measured = Measured(
+        measurements, gold, spans, labels_right, shipped, outside, footprint, teacher_footprint,
+        summary,
+    )  # fmt: skip
+    summary["whole_records"] = {name: float(measured.whole(name).mean()) for name in spans}
+    return measured
 
 
 def _is_guarded(answer: Extraction) -> bool:
@@ -193,7 +216,7 @@ def _latencies(
 
     def run_teacher(ids: Sequence[int]) -> np.ndarray:
         array = np.array([ids], np.int64)
-        return session.run(array, np.ones_like(array))[0]
+        return session.run_all(array, np.ones_like(array))[0]
 
     def by_teacher(text: str) -> object:
         grid = encoder.grid(text)
@@ -207,7 +230,7 @@ def _latencies(
                                rounds=rounds)  # fmt: skip
     tokens = {text: encoder.encoder.ids(text) for text in chosen}
     without = alternate_ms(
-        [lambda t: extractor.model.run_one(tokens[t]), lambda t: run_teacher(tokens[t])],
+        [lambda t: extractor.model.run_all(tokens[t]), lambda t: run_teacher(tokens[t])],
         chosen, rounds=1,
     )  # fmt: skip
     return (with_tokens[0], without[0]), (with_tokens[1], without[1])

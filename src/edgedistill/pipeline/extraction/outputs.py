@@ -15,12 +15,22 @@ from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.span_metrics import LabelledSpan
 from edgedistill.pipeline.extraction.teacher import Teacher
 from edgedistill.runtime.extraction.grid import TokenGrid
+from edgedistill.runtime.extraction.labels import best_values
 from edgedistill.runtime.extraction.reading import Reading, labelled, read_tags
 from edgedistill.runtime.extraction.tagging import best_tags, document_logits
 from edgedistill.runtime.session import Session
 
 TextLogits = Sequence[np.ndarray]
 """Logits of each text, float [tokens with characters, tags]."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says to texts: `tags` of their tokens, `labels` float [n, values] of the labels
+    of the whole texts (no columns where there are none)."""
+
+    tags: TextLogits
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,18 @@ class GoldTexts:
         return np.asarray(encoded.tags[encoded.is_content], dtype=np.int64)
 
     @cached_property
+    def labels(self) -> np.ndarray:
+        """Index of the right value of each label, int64 [n, labels]."""
+        return np.asarray(self.teacher.encoder.encode(self.documents).labels, dtype=np.int64)
+
+    @cached_property
     def spans(self) -> list[set[LabelledSpan]]:
         """The right spans of each text."""
         return [{(s.label, s.start, s.end) for s in row.spans} for row in self.documents]
+
+    def labelled(self, logits: np.ndarray) -> np.ndarray:
+        """Index of the likeliest value of each label, int64 [n, labels], of logits [n, values]."""
+        return best_values(self.teacher.encoder.labels, logits)
 
     def read(self, logits: TextLogits) -> list[Reading]:
         """The spans that logits say."""
@@ -68,26 +87,29 @@ class GoldTexts:
         ])  # fmt: skip
 
 
-def module_logits(model: Any, gold: GoldTexts) -> TextLogits:
+def said_by_module(model: Any, gold: GoldTexts) -> Said:
     """Logits of a PyTorch tagger."""
-    from edgedistill.models.inference import token_outputs
+    from edgedistill.models.inference import tagger_outputs
 
     documents = gold.teacher.encoder.encode(gold.documents)
-    logits, _ = token_outputs(model, documents.texts, pad_id=gold.teacher.pad_id)
+    logits, _, labels = tagger_outputs(model, documents.texts, pad_id=gold.teacher.pad_id)
     starts = documents.texts.starts
-    return [
+    tags = [
         logits[start:stop][documents.is_content[start:stop]]
         for start, stop in itertools.pairwise(starts)
     ]
+    return Said(tags, labels)
 
 
-def file_outputs(session: Session, grids: Sequence[TokenGrid]) -> tuple[TextLogits, Outputs]:
+def said_by_file(session: Session, grids: Sequence[TokenGrid]) -> tuple[Said, Outputs]:
     """Logits of an ONNX file, one text a call, and what its guard reads of each text."""
-    found, features = list[np.ndarray](), list[np.ndarray]()
+    found, features, labels = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for grid in grids:
         ids = grid.ids[None].astype(np.int64)
-        logits, vector = session.run(ids, np.ones_like(ids))
+        logits, vector, values = session.run_all(ids, np.ones_like(ids))
         found.append(logits[0][grid.is_content])
         features.append(vector)
+        labels.append(values)
     profiles = np.concatenate([document_logits(logits) for logits in found])
-    return found, Outputs(profiles, np.concatenate(features))
+    said = Said(found, np.concatenate(labels))
+    return said, Outputs(profiles, np.concatenate(features))

@@ -27,6 +27,7 @@ from edgedistill.pipeline.packaging import (
 from edgedistill.runtime.bundle import Bundle, write_bundle
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.fields import ExtractionSettings
+from edgedistill.runtime.extraction.labels import Label, value_columns
 from edgedistill.runtime.extraction.tagging import document_logits
 from edgedistill.runtime.manifest import (
     GOLDEN,
@@ -50,7 +51,15 @@ def write_extraction_bundle(
     """Write the bundle folder, whole or not at all."""
     spec, teacher = ground.context.spec, ground.teacher
     limits = spec.input
-    settings = ExtractionSettings(fields_of(spec), teacher.whole_words, fitted.least_confidence)
+    settings = ExtractionSettings(
+        fields_of(spec), teacher.whole_words, fitted.least_confidence,
+        tuple(
+            Label(label.name, label.values, temperature)
+            for label, temperature in zip(
+                teacher.encoder.labels, fitted.label_temperatures, strict=True
+            )
+        ),
+    )  # fmt: skip
     provenance = _provenance(ground, artefact)
     manifest = Manifest(
         kind=spec.kind,
@@ -77,6 +86,11 @@ def write_extraction_bundle(
         f"Answers a record of {len(spec.output.fields)} fields: {shown}.",
         "A field that it is too unsure of, or whose words give no value, is left out, and says so.",
     ]
+    answers += [
+        f"Says the {label.name} of the whole text, in the same pass: one of {len(label.values)} "
+        f"values ({', '.join(label.values[:12])}{', …' if len(label.values) > 12 else ''})."
+        for label in teacher.encoder.labels
+    ]
     files = {
         MODEL: artefact.model.read_bytes(),
         TOKENIZER: teacher.encoder.encoder.packed,
@@ -95,21 +109,28 @@ def decided_texts(extractor: Extractor, texts: Sequence[str]) -> list[str]:
     """The half of the texts whose answers are clearest, in their order.
 
     Kernels round differently on other machines: an answer that hangs on the last bit, between
-    two tags or at a threshold, would fail an honest bundle there.
+    two tags or values or at a threshold, would fail an honest bundle there.
     """
     margins, distances, gaps = list[float](), list[float](), list[float]()
     for text in texts:
-        grid, logits, features = extractor.raw(text)
-        second, first = np.partition(logits, -2, axis=1)[:, -2:].T
-        margins.append(float((first - second).min()))
-        score = extractor.guard.scores(document_logits(logits), features)[0]
+        raw = extractor.raw(text)
+        columns = value_columns(extractor.settings.labels)
+        heads = [raw.logits, *(raw.label_logits[:, place] for place in columns)]
+        margins.append(min(_least_margin(logits) for logits in heads))
+        score = extractor.guard.scores(document_logits(raw.logits), raw.features)[0]
         distances.append(abs(float(score) - extractor.guard.threshold))
         least = extractor.settings.least_confidence
-        spans = extractor.read(grid, logits).spans
+        spans = extractor.read(raw.grid, raw.logits).spans
         gaps.append(min((abs(span.confidence - least) for span in spans), default=1.0))
     doubt = np.minimum.reduce([ranks(np.array(v)) for v in (margins, distances, gaps)])
     clearest = np.argsort(-doubt, kind="stable")[: max(1, len(texts) // 2)]
     return [texts[row] for row in np.sort(clearest)]
+
+
+def _least_margin(logits: np.ndarray) -> float:
+    """Least distance of the largest logit from the second, of [n, classes]."""
+    second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+    return float((first - second).min())
 
 
 def _provenance(ground: Ground, artefact: Artefact) -> dict[str, Any]:

@@ -10,10 +10,18 @@ import numpy as np
 
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.extraction_task import ExtractionSpec
-from edgedistill.core.protocols import Signal
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments
-from edgedistill.pipeline.extraction.teacher import Teacher, likelihood
+from edgedistill.pipeline.extraction.heads import (
+    closeness,
+    likelihood,
+    output_names,
+    student_of,
+    supervised,
+    token_set,
+    with_labels,
+)
+from edgedistill.pipeline.extraction.teacher import Teacher
 from edgedistill.pipeline.extraction.transfer import TransferSet
 from edgedistill.pipeline.stages.any_ground import Answers, AnyGround, Candidate
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student, train_student
@@ -23,6 +31,9 @@ from edgedistill.tasks.classification import TextEncoder
 if TYPE_CHECKING:
     from torch import nn
 
+    from edgedistill.core.protocols import Step
+    from edgedistill.train.distill.combined import Weighted
+    from edgedistill.train.distill.response import Response
     from edgedistill.train.token_rows import TokenSet
 
 
@@ -30,7 +41,9 @@ if TYPE_CHECKING:
 class Ground(AnyGround):
     """What students of a run grow on; their rows are tokens."""
 
-    rooms: ClassVar[tuple[str, ...]] = ("pipeline/extraction/student",)
+    rooms: ClassVar[tuple[str, ...]] = (
+        "pipeline/extraction/heads", "pipeline/extraction/student",
+    )  # fmt: skip
 
     context: Context[ExtractionSpec]
     data: PreparedDocuments
@@ -49,14 +62,14 @@ class Ground(AnyGround):
 
     @property
     def labelled(self) -> tuple[Encoded, np.ndarray]:
-        """The training texts; a text as a whole has no label."""
+        """The training texts; families are built for tokens, whatever labels texts have."""
         texts = self.transfer.labelled.texts
         return texts, np.zeros(len(texts), np.int64)
 
     @property
     def num_labels(self) -> int:
-        """Tags of the task."""
-        return len(self.teacher.tags)
+        """Tags of the task, and values of its labels."""
+        return len(output_names(self.teacher.encoder))
 
     @property
     def validation(self) -> tuple[Encoded, np.ndarray]:
@@ -79,45 +92,76 @@ class Ground(AnyGround):
         return Answers(transfer.stage.fingerprint, transfer.logits, transfer.validation_logits())
 
     def formed(self, student: nn.Module) -> nn.Module:
-        """The same network with its head on every token."""
-        from edgedistill.models.students.bert_blocks import TransformerStudent, TransformerTagger
-
-        assert isinstance(student, TransformerStudent)
-        return TransformerTagger.of(student)
+        """The same network with its head on every token, and on texts where they have labels."""
+        formed: nn.Module = student_of(student, self.teacher.encoder)
+        return formed
 
     def examples(self, answers: np.ndarray) -> TokenSet:
-        """Texts with the answers to their tokens, and their tags where they have some."""
-        from edgedistill.train.token_rows import TokenSet
-
-        documents, texts = self.transfer.documents, self.taught
-        num = len(texts.ids)
+        """Texts with the answers to their tokens, and their tags where they have some; their labels
+        are always answered by the teacher itself."""
+        transfer, num_texts = self.transfer, len(self.taught)
+        documents = transfer.documents.part(num_texts)
         kept = self.internals.signals if self.internals else None
-        return TokenSet(
-            texts, documents.is_content[:num], documents.tags[:num], self.encoder.pad_id,
-            {Signal.LOGITS: answers[:num]}, kept or {},
-        )  # fmt: skip
+        labels = None if transfer.label_logits is None else transfer.label_logits[:num_texts]
+        num = len(documents.tags)
+        examples: TokenSet = token_set(documents, self.teacher.encoder, answers[:num], labels, kept)
+        return examples
+
+    def all_parts(self, parts: list[Weighted], response: Response) -> list[Weighted]:
+        """The strategy for the fields, and for each label what its teacher answers."""
+        from edgedistill.train.distill.response import Response
+
+        if not self.teacher.encoder.labels:
+            return parts
+        # No guard reads the energy of a label.
+        method = Response(response.config.model_copy(update={"energy_weight": 0.0}))
+        return with_labels(self.context.spec, self.teacher.encoder, parts, method)
+
+    @property
+    def balance(self) -> bool:
+        """As the task asks, for its strategy or for its heads."""
+        return self.settings.balance or self.context.spec.heads.balance
 
     def labelled_examples(self) -> TokenSet:
-        """The training texts with their tags alone."""
-        from edgedistill.train.token_rows import TokenSet
+        """The training texts with their tags and labels alone."""
+        examples: TokenSet = token_set(self.transfer.labelled, self.teacher.encoder)
+        return examples
 
-        documents = self.transfer.labelled
-        return TokenSet(documents.texts, documents.is_content, documents.tags, self.encoder.pad_id)
+    def undistilled(self, method: Step, student: nn.Module) -> tuple[Step, nn.Module]:
+        """For every head."""
+        step, learner = supervised(self.context.spec, self.teacher.encoder, method, student)
+        return step, learner
 
     def undistilled_score(self) -> Callable[[Any], float]:
-        """Minus the cross-entropy a token, on the validation split."""
-        validation = self.teacher.encoder.encode(self.data.rows.validation)
-        return likelihood(validation, self.encoder.pad_id)
+        """Minus the cross-entropy a token, and a label, on the validation split."""
+        encoder = self.teacher.encoder
+        return likelihood(self.context.spec, encoder.encode(self.data.rows.validation), encoder)
+
+    def closeness(self, temperature: float) -> Callable[[Any], float]:
+        """The same, with the divergence of every label."""
+        encoder = self.teacher.encoder
+        return closeness(
+            self.context.spec, encoder.encode(self.data.rows.validation), encoder,
+            self.answers.validation, self.transfer.validation_label_logits(), temperature,
+        )  # fmt: skip
 
     def validation_scores(self, model: Any) -> np.ndarray:
-        """Exact span F1 of each text; 1 where there is nothing to find and nothing is found."""
+        """Exact span F1 of each text (1 where there is nothing to find and nothing is found), and
+        with labels the mean of it and of each label's being right."""
         from edgedistill.evaluate.span_metrics import exact_counts
-        from edgedistill.pipeline.extraction.outputs import GoldTexts, module_logits
+        from edgedistill.pipeline.extraction.outputs import GoldTexts, said_by_module
+        from edgedistill.runtime.extraction.labels import value_columns
 
         gold = GoldTexts(self.data.rows.validation, self.teacher)
-        counts = exact_counts(gold.found(module_logits(model, gold)), gold.spans)
+        said = said_by_module(model, gold)
+        counts = exact_counts(gold.found(said.tags), gold.spans)
         asked = counts.num_predicted + counts.num_expected
-        return np.where(asked > 0, 2 * counts.num_right / np.maximum(1, asked), 1.0)
+        scores = [np.where(asked > 0, 2 * counts.num_right / np.maximum(1, asked), 1.0)]
+        scores += [
+            said.labels[:, columns].argmax(1) == gold.labels[:, place]
+            for place, columns in enumerate(value_columns(self.teacher.encoder.labels))
+        ]
+        return np.mean(scores, axis=0)
 
     def logits(self, model: Any, texts: Encoded) -> np.ndarray:
         """What a model answers to every token, float32 [num_tokens, tags]."""

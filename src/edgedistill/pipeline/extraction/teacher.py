@@ -1,24 +1,28 @@
-"""Stage `teacher`: fine-tune the encoder with a head on every token."""
+"""Stage `teacher`: fine-tune the encoder with a head on every token, and on texts for labels."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgedistill.core.extraction_task import ExtractionSpec, ExtractionTeacher
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.extraction.dataset import PreparedDocuments, encoder_of
+from edgedistill.pipeline.extraction.heads import (
+    likelihood,
+    output_names,
+    supervised,
+    teacher_form,
+    token_set,
+)
 from edgedistill.pipeline.stages.teacher import CLASSIFIER, TRAINING, hold_table, train_teacher
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.extraction.tagging import tag_names
-from edgedistill.tasks.extraction.encoding import DocumentEncoder, EncodedDocuments
+from edgedistill.tasks.extraction.encoding import DocumentEncoder
 
 #: Not all of `train`: how students are taught is nothing to the teacher.
 ROOMS = (
@@ -27,6 +31,9 @@ ROOMS = (
     "train/checkpoint",
     "train/loop",
     "train/spikes",
+    "train/distill/combined",
+    "train/distill/seen",
+    "train/heads",
     "train/token_rows",
     "train/tune/supervised",
     "models/inference",
@@ -35,6 +42,7 @@ ROOMS = (
     "runtime/tokenizer",
     "runtime/extraction",
     "pipeline/stages/teacher",
+    "pipeline/extraction/heads",
     "pipeline/extraction/teacher",
 )
 
@@ -69,9 +77,10 @@ class Teacher:
 
     def load(self) -> Any:
         """The teacher as a module in evaluation mode."""
-        from edgedistill.models.teachers.encoder import EncoderTagger, load_classifier
+        from edgedistill.models.teachers.encoder import load_classifier
 
-        return load_classifier(self.stage.folder / CLASSIFIER, self.tags, EncoderTagger)
+        names = output_names(self.encoder)
+        return load_classifier(self.stage.folder / CLASSIFIER, names, teacher_form(self.encoder))
 
 
 def prepare_teacher(
@@ -93,20 +102,22 @@ def prepare_teacher(
         "data": data.stage.fingerprint,
         "weights": digest,
         "settings": settings.model_dump(mode="json", exclude={"source", "sha256", "weight"}),
+        "heads": spec.heads.model_dump(mode="json"),
         "max_tokens": spec.input.max_tokens,
         "seed": spec.seed,
     }
 
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
-        encoder = encoder_of(spec, folder)
+        encoder = encoder_of(spec, folder, data.rows.labels)
         record = _fine_tune(context, settings, name, data, encoder, source, folder)
         record["whole_words"] = encoder.whole_words(data.rows.train)
         write_json(folder / TRAINING, record)
 
     stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     training = read_json(stage.folder / TRAINING)
-    return Teacher(stage, encoder_of(spec, stage.folder), training, source, digest)
+    encoder = encoder_of(spec, stage.folder, data.rows.labels)
+    return Teacher(stage, encoder, training, source, digest)
 
 
 def _fine_tune(
@@ -120,43 +131,25 @@ def _fine_tune(
 ) -> dict[str, Any]:
     import torch
 
-    from edgedistill.models.teachers.encoder import EncoderTagger, new_classifier, save_classifier
-    from edgedistill.train.token_rows import TokenSet
+    from edgedistill.models.teachers.encoder import new_classifier, save_classifier
     from edgedistill.train.tune.supervised import Supervised
 
-    spec, pad_id, tags = context.spec, encoder.encoder.pad_id, tag_names(encoder.fields)
+    spec, names = context.spec, output_names(encoder)
     torch.manual_seed(spec.seed)
-    model = new_classifier(source, len(tags), EncoderTagger)
+    model = new_classifier(source, len(names), teacher_form(encoder))
     train, validation = (encoder.encode(rows) for rows in (data.rows.train, data.rows.validation))
     smoothing = settings.label_smoothing
     hold_table(model, settings)
+    step, learner = supervised(spec, encoder, Supervised(label_smoothing=smoothing), model)
     record = train_teacher(
         context,
         settings,
-        model,
-        Supervised(label_smoothing=smoothing),
-        TokenSet(train.texts, train.is_content, train.tags, pad_id),
-        score=likelihood(validation, pad_id, smoothing),
+        learner,
+        step,
+        token_set(train, encoder),
+        score=likelihood(spec, validation, encoder, smoothing),
         folder=folder,
         name=name,
     )
-    save_classifier(model, folder / CLASSIFIER, tags)
+    save_classifier(model, folder / CLASSIFIER, names)
     return record
-
-
-def likelihood(
-    documents: EncodedDocuments, pad_id: int, smoothing: float = 0.0
-) -> Callable[[Any], float]:
-    """A function that scores a tagger: minus its cross-entropy a token, on tagged texts."""
-    import torch
-
-    from edgedistill.models.inference import token_outputs
-    from edgedistill.train.tune.supervised import labelled_cross_entropy
-
-    targets = torch.from_numpy(np.asarray(documents.tags, dtype=np.int64))
-
-    def score(model: Any) -> float:
-        logits, _ = token_outputs(model, documents.texts, pad_id=pad_id)
-        return -float(labelled_cross_entropy(torch.from_numpy(logits), targets, smoothing))
-
-    return score

@@ -80,24 +80,27 @@ def _compute(made: Made, teacher_file: Path, folder: Path) -> None:
     write_extraction_bundle(folder / BUNDLE, ground, artefact, fitted, [], {})
     extractor = cast(Extractor, load(folder / BUNDLE))
     measured = measure(ground, made.control, teacher_file, folder / BUNDLE, extractor, fitted)
-    ledger = keep_ledger(ground, made.student, artefact, extractor)
-    judgements = judge(ground.context.spec.requirements, measured.measurements, hops=ledger.hops)
+    hops = keep_ledger(ground, made.student, artefact, extractor)
+    judgements = judge(ground.context.spec.requirements, measured.measurements, hops=hops)
     # Again, with the measurements that were taken on its files.
     bundle = write_extraction_bundle(
         folder / BUNDLE, ground, artefact, fitted, judgements, measured.summary
     )
     write_archive(bundle, folder / ARCHIVE)
     _save_counts(folder, measured)
-    content = report_content(made, fitted, measured, ledger, judgements, bundle, extractor)
+    content = report_content(made, fitted, measured, hops, judgements, bundle, extractor)
     write_verdict(folder, content, judgements, measured.summary)
 
 
 def _save_counts(folder: Path, measured: Measured) -> None:
-    """Right, predicted and expected spans by test text, int64 [num_rows, 3], of each model, so
-    that intervals can be computed again, or pooled."""
+    """Right, predicted and expected spans by test text, int64 [num_rows, 3], of each model, and
+    which of its labels are right, bool [num_rows, labels], so that intervals can be computed again,
+    or pooled."""
     columns: dict[str, Any] = {}
     for model in measured.spans:
         counts = measured.counts(model)
         parts = (counts.num_right, counts.num_predicted, counts.num_expected)
         columns[model] = np.stack(parts, axis=1)
+        if measured.gold.labels.size:
+            columns[f"{model}.labels"] = measured.labels_right[model]
     np.savez(folder / ANSWERS, **columns)

@@ -19,8 +19,11 @@ from edgedistill.tasks.classification import TextEncoder
 if TYPE_CHECKING:
     from torch import nn
 
+    from edgedistill.core.protocols import Step
     from edgedistill.pipeline.stages.answers import Apart
     from edgedistill.pipeline.stages.internals import TeacherInternals
+    from edgedistill.train.distill.combined import Weighted
+    from edgedistill.train.distill.response import Response
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,27 @@ class AnyGround(ABC):
             return -float(softened_kl(logits, target, temperature))
 
         return score
+
+    @property
+    def balance(self) -> bool:
+        """Whether each part of what is taught is divided by a running mean of its own size."""
+        return self.settings.balance
+
+    def all_parts(self, parts: list[Weighted], response: Response) -> list[Weighted]:
+        """The parts of the task's strategy, and what its students learn beside them.
+
+        Args:
+            response: of the parts, the one that teaches answers.
+        """
+        return parts
+
+    def undistilled(self, method: Step, student: nn.Module) -> tuple[Step, nn.Module]:
+        """(step, what is trained by it) of a student that learns of the labels alone.
+
+        Args:
+            method: for rows with a label each.
+        """
+        return method, student
 
     @property
     @abstractmethod

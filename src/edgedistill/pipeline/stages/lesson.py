@@ -39,13 +39,13 @@ class Lesson:
         """(step, what is trained by it): the student, or a learner around it."""
         from edgedistill.train.distill.combined import Combined
 
-        if is_plain(self.ground.context.spec):
+        if is_plain(self.ground.context.spec) and len(self.parts) == 1:
             step: Any = self.parts[0].part
             return step, student
         internals = self.ground.internals
         combined = Combined(
             self.parts,
-            balance=self.ground.settings.balance,
+            balance=self.ground.balance,
             num_steps=num_steps,
             layers=internals.layers if internals else None,
             live=self._live() if internals and internals.signals is None else None,
@@ -134,6 +134,7 @@ def prepare_lesson(ground: AnyGround, candidate: Candidate, logits: np.ndarray) 
         signals = {**examples.signals, Signal.TEACHERS: apart}
         examples = replace(examples, signals=signals)
         parts = _agreeing(ground.settings.mixture, apart.weights, parts)
+    parts = ground.all_parts(parts, response)
     return Lesson(ground, parts, examples, response.config.temperature)
 
 

@@ -158,10 +158,11 @@ def _train(
     )  # fmt: skip
     num_epochs = config.num_epochs
     steps_an_epoch = -(-len(examples) // config.batch_size)
-    step: Any = Supervised(label_smoothing=recipe.label_smoothing)
-    learner = model
     if lesson:
         step, learner = lesson.begin(model, num_steps=num_epochs * steps_an_epoch)
+    else:
+        method = Supervised(label_smoothing=recipe.label_smoothing)
+        step, learner = ground.undistilled(method, model)
     data = examples
     if lesson and (curriculum := lesson.curriculum(model, learner, num_epochs)):
         # An epoch without a gain opens texts: only then may it be that nothing is left to gain.

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from edgedistill.runtime.extraction.labels import LabelValue
+
 Reason = Literal[
     "empty", "too_short", "too_long", "wrong_type", "wrong_language", "out_of_bounds",
     "missing_field",
@@ -44,9 +46,10 @@ class FieldValue:
 class Extraction:
     """The record of a text, or an abstention with its reason.
 
-    `record`: values by field, by the schema of the task; None if abstained. `fields`: every span
-    that was found, in the order of the text; also of a text whose record lacks a required one.
-    `confidence`: probability of the least sure tag of the text. `score`: out-of-bounds score,
+    `record`: values by label and field, by the schema of the task; None if abstained. `fields`:
+    every span that was found, in the order of the text; also of a text whose record lacks a
+    required one, as are `labels`, those of the whole text. `confidence`: probability of the least
+    sure of its tags and labels. `score`: out-of-bounds score,
     higher is further out; None where the model was not asked.
     """
 
@@ -57,6 +60,7 @@ class Extraction:
     reason: Reason | None
     detail: str
     score: float | None
+    labels: tuple[LabelValue, ...] = ()
 
     @property
     def answer(self) -> str | None:
@@ -75,6 +79,7 @@ class Extraction:
         """Plain values for JSON; a number that is not finite becomes null."""
         values = {
             "record": None if self.record is None else dict(self.record),
+            "labels": [asdict(one) for one in self.labels],
             "fields": [asdict(one) for one in self.fields],
             "confidence": self.confidence,
             "abstained": self.abstained,
@@ -90,7 +95,7 @@ class Extraction:
 
 def abstention(
     reason: Reason, detail: str, score: float | None = None, confidence: float | None = None,
-    fields: tuple[FieldValue, ...] = (),
+    fields: tuple[FieldValue, ...] = (), labels: tuple[LabelValue, ...] = (),
 ) -> Extraction:  # fmt: skip
     """A refusal to answer."""
-    return Extraction(None, fields, confidence, True, reason, detail, score)
+    return Extraction(None, fields, confidence, True, reason, detail, score, labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from edgedistill.runtime.extraction.answer import (
 )
 from edgedistill.runtime.extraction.fields import ExtractionSettings, Field
 from edgedistill.runtime.extraction.grid import TokenGrid, token_grid
+from edgedistill.runtime.extraction.labels import LabelValue, read_labels
 from edgedistill.runtime.extraction.normalisers.normaliser import NotNormalisedError
 from edgedistill.runtime.extraction.reading import FoundSpan, Reading, read_tags
 from edgedistill.runtime.extraction.tagging import document_logits, tag_names
@@ -26,6 +27,16 @@ from edgedistill.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
+
+
+class RawOutputs(NamedTuple):
+    """What the network says of a text: its grid, `logits` [n, tags] of the tokens with characters,
+    `features` [1, dim], `label_logits` [1, values] of the labels of the whole text."""
+
+    grid: TokenGrid
+    logits: np.ndarray
+    features: np.ndarray
+    label_logits: np.ndarray
 
 
 class Extractor:
@@ -71,9 +82,8 @@ class Extractor:
             raise TypeError("predict takes a list of texts: predict([text])")
         return [self._predict_one(text) for text in texts]
 
-    def raw(self, text: str) -> tuple[TokenGrid, np.ndarray, np.ndarray]:
-        """Grid, logits [n, tags] of its tokens with characters and features [1, dim] of a text
-        that fits, without input checks or guard."""
+    def raw(self, text: str) -> RawOutputs:
+        """What the network says of a text that fits, without input checks or guard."""
         return self._run(token_grid(self.model.tokenizer, text))
 
     def read(self, grid: TokenGrid, logits: np.ndarray) -> Reading:
@@ -84,9 +94,9 @@ class Extractor:
 
     def golden_row(self, text: str) -> dict[str, Any]:
         """A golden example: text, the record as `label` (None if abstained), reason (None if
-        answered), and as `logits` what the guard reads of them."""
+        answered), and as `logits` what the guard reads of them, and those of the labels."""
         prediction = self._predict_one(text)
-        profile = document_logits(self.raw(text)[1])[0]
+        profile = self._profile(text)
         return {
             "text": text,
             "label": prediction.answer,
@@ -95,9 +105,9 @@ class Extractor:
         }
 
     def golden_difference(self, row: Mapping[str, Any]) -> float:
-        """Largest absolute difference of what the guard reads from a golden row's."""
+        """Largest absolute difference from a golden row's logits."""
         expected = np.asarray(row["logits"], dtype=np.float64)
-        profile = document_logits(self.raw(row["text"])[1])[0]
+        profile = self._profile(row["text"])
         if expected.shape != profile.shape:
             return float("inf")
         return float(np.abs(profile - expected).max())
@@ -106,7 +116,7 @@ class Extractor:
         """The network on the token ids of the texts that it can read."""
         encoded = [self.model.tokenizer.encode(text) for text in texts]
         limit = self.manifest.input.max_tokens
-        return self.model.run_one, [ids for ids in encoded if 0 < len(ids) <= limit]
+        return self.model.run_all, [ids for ids in encoded if 0 < len(ids) <= limit]
 
     def _predict_one(self, text: Any) -> Extraction:
         refused = self._check.refusal(text)
@@ -117,19 +127,23 @@ class Extractor:
             return abstention(refused.reason or "wrong_type", refused.detail)
         if not grid.is_content.any():
             return abstention("empty", "no readable characters")
-        grid, logits, features = self._run(grid)
-        score = float(self.guard.scores(document_logits(logits), features)[0])
-        reading = self.read(grid, logits)
-        # Written so that a score that is not a number abstains too.
-        if not score <= self.guard.threshold:
+        raw = self._run(grid)
+        score = float(self.guard.scores(document_logits(raw.logits), raw.features)[0])
+        reading = self.read(grid, raw.logits)
+        labels = read_labels(self.settings.labels, raw.label_logits[0])
+        # Written so that a score or a confidence that is not a number abstains too.
+        if not (score <= self.guard.threshold and all(one.confidence > 0 for one in labels)):
             detail = f"score {score:.4g}, at most {self.guard.threshold:.4g} is in bounds"
             return abstention("out_of_bounds", detail, score, reading.confidence)
-        return self.answer_of(text, reading, score)
+        return self.answer_of(text, reading, score, labels)
 
-    def answer_of(self, text: str, reading: Reading, score: float) -> Extraction:
-        """What the spans of a text come to: values, fields that abstain, the record."""
+    def answer_of(
+        self, text: str, reading: Reading, score: float, labels: tuple[LabelValue, ...] = ()
+    ) -> Extraction:
+        """What the spans and labels of a text come to: values, fields that abstain, the record."""
         values = [self._value(text, span) for span in reading.spans]
-        record: dict[str, Any] = {}
+        record: dict[str, Any] = {one.name: one.value for one in labels}
+        sure = min(reading.confidence, *(one.confidence for one in labels), 1.0)
         for field in self.settings.fields:
             _keep_surest(field, values)
             found = [v.value for v in values if v.name == field.name and not v.abstained]
@@ -137,8 +151,8 @@ class Extractor:
                 record[field.name] = found if field.many else found[0]
             elif field.required:
                 detail = _why_missing(field.name, values)
-                return abstention("missing_field", detail, score, reading.confidence, tuple(values))
-        return Extraction(record, tuple(values), reading.confidence, False, None, "", score)
+                return abstention("missing_field", detail, score, sure, tuple(values), labels)
+        return Extraction(record, tuple(values), sure, False, None, "", score, labels)
 
     def _value(self, text: str, span: FoundSpan) -> FieldValue:
         field, words = self.settings.fields[span.field], text[span.start : span.end]
@@ -159,9 +173,14 @@ class Extractor:
             reason is not None, reason, detail,
         )  # fmt: skip
 
-    def _run(self, grid: TokenGrid) -> tuple[TokenGrid, np.ndarray, np.ndarray]:
-        logits, features = self.model.run_one(grid.ids.tolist())
-        return grid, logits[0][grid.is_content], features
+    def _run(self, grid: TokenGrid) -> RawOutputs:
+        logits, features, labels = self.model.run_all(grid.ids.tolist())
+        return RawOutputs(grid, logits[0][grid.is_content], features, labels)
+
+    def _profile(self, text: str) -> np.ndarray:
+        """What golden examples record of the network's outputs, float32 [tags + values]."""
+        raw = self.raw(text)
+        return np.concatenate([document_logits(raw.logits)[0], raw.label_logits[0]])
 
     def _require_fit(self) -> None:
         """Run once: finds a model that fails or misfits, and takes the cost of the first call."""
@@ -171,8 +190,9 @@ class Extractor:
                 fix="make the bundle again",
             )  # fmt: skip
         try:
-            logits, features = self.model.run_one([self.manifest.pad_id] * 2)
-            if logits.shape == (1, 2, len(self.manifest.labels)):
+            logits, features, labels = self.model.run_all([self.manifest.pad_id] * 2)
+            num_values = sum(len(one.values) for one in self.settings.labels)
+            if (logits.shape, labels.shape[1]) == ((1, 2, len(self.manifest.labels)), num_values):
                 self.guard.scores(document_logits(logits[0]), features)
                 return
         except Exception as error:  # ONNX Runtime's own exceptions share no base but this one
@@ -183,7 +203,7 @@ class Extractor:
             ) from error
         raise BundleError(
             f"the model gives logits {logits.shape} for {len(self.manifest.labels)} tags of 2 "
-            "tokens",
+            f"tokens, and {labels.shape[1]} for the {num_values} values of labels",
             where=MODEL,
             fix="make the bundle again",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgedistill.core.errors import BundleError
+from edgedistill.runtime.extraction.labels import Label
 from edgedistill.runtime.extraction.normalisers.catalogue import NORMALISERS
 from edgedistill.runtime.extraction.normalisers.normaliser import (
     Normaliser,
@@ -59,13 +60,16 @@ class Field:
         }
 
 
-def record_schema(fields: Sequence[Field]) -> dict[str, Any]:
+def record_schema(fields: Sequence[Field], labels: Sequence[Label] = ()) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) that every record meets."""
+    properties = {label.name: label.schema for label in labels}
+    properties |= {one.name: one.schema for one in fields}
+    required = [label.name for label in labels]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
-        "properties": {one.name: one.schema for one in fields},
-        "required": [one.name for one in fields if one.required],
+        "properties": properties,
+        "required": required + [one.name for one in fields if one.required],
         "additionalProperties": False,
     }
 
@@ -75,12 +79,14 @@ class ExtractionSettings:
     """What an extraction bundle needs beside its files.
 
     `whole_words`: in training, no span began or ended within a word, so none does in an answer.
-    `least_confidence`: a field below it abstains.
+    `least_confidence`: a field below it abstains. `labels`: of whole texts, in the order of their
+    logits.
     """
 
     fields: tuple[Field, ...]
     whole_words: bool
     least_confidence: float
+    labels: tuple[Label, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for the manifest; the schema of the records is for readers."""
@@ -88,7 +94,8 @@ class ExtractionSettings:
             "fields": [one.as_json() for one in self.fields],
             "whole_words": self.whole_words,
             "least_confidence": self.least_confidence,
-            "schema": record_schema(self.fields),
+            "labels": [one.as_json() for one in self.labels],
+            "schema": record_schema(self.fields, self.labels),
         }
 
     @classmethod
@@ -99,6 +106,7 @@ class ExtractionSettings:
                 tuple(Field(**entry) for entry in value["fields"]),
                 bool(value["whole_words"]),
                 float(value["least_confidence"]),
+                tuple(Label.from_json(entry) for entry in value.get("labels", ())),
             )
         except Exception as error:  # a regular expression, a catalogue, a key: all are the file's
             raise BundleError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill.core.artefacts import Encoded
-from edgedistill.core.extraction import Document
+from edgedistill.core.extraction import Document, TextLabel
 from edgedistill.runtime.extraction.grid import TokenGrid, token_grid
 from edgedistill.runtime.tokenizer import Tokenizer
 from edgedistill.tasks.classification import TextEncoder
@@ -25,15 +25,25 @@ class EncodedDocuments:
     """Many texts as tokens.
 
     `texts`: their ids. Per token, in the order of `texts.ids`: `is_content` bool [num_tokens],
-    whether it stands for characters; `tags` int16 [num_tokens], -1 where it has none.
+    whether it stands for characters; `tags` int16 [num_tokens], -1 where it has none. `labels`
+    int16 [n, labels]: index of each label's value, -1 where a text has none.
     """
 
     texts: Encoded
     is_content: np.ndarray
     tags: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def part(self, num: int) -> EncodedDocuments:
+        """The first `num` texts."""
+        texts = self.texts.part(0, num)
+        tokens = len(texts.ids)
+        return EncodedDocuments(
+            texts, self.is_content[:tokens], self.tags[:tokens], self.labels[:num]
+        )
 
 
 class DocumentEncoder:
@@ -42,11 +52,15 @@ class DocumentEncoder:
     Args:
         encoder: of the same tokenizer.
         fields: names, in the order of the tags.
+        labels: of whole texts.
     """
 
-    def __init__(self, encoder: TextEncoder, fields: Sequence[str]) -> None:
+    def __init__(
+        self, encoder: TextEncoder, fields: Sequence[str], labels: Sequence[TextLabel] = ()
+    ) -> None:
         self.encoder = encoder
         self.fields = tuple(fields)
+        self.labels = tuple(labels)
         self._tokenizer = Tokenizer(encoder.packed)
 
     def grid(self, text: str) -> TokenGrid:
@@ -79,12 +93,23 @@ class DocumentEncoder:
             tags_of_spans(grid, document.spans, self.fields, document.text)
             for grid, document in zip(grids, documents, strict=True)
         ]
-        return _packed(grids, tags)
+        return _packed(grids, tags, self._label_indices(documents))
 
     def encode_texts(self, texts: Sequence[str]) -> EncodedDocuments:
-        """Texts without tags."""
+        """Texts without tags and labels."""
         grids = [self.grid(text) for text in texts]
-        return _packed(grids, [np.full(len(grid.ids), NO_TAG) for grid in grids])
+        labels = np.full((len(texts), len(self.labels)), NO_TAG)
+        return _packed(grids, [np.full(len(grid.ids), NO_TAG) for grid in grids], labels)
+
+    def _label_indices(self, documents: Sequence[Document]) -> np.ndarray:
+        if not self.labels:
+            return np.zeros((len(documents), 0))
+        indices = [{value: i for i, value in enumerate(label.values)} for label in self.labels]
+        rows = [
+            [index[value] for index, value in zip(indices, document.labels, strict=True)]
+            for document in documents
+        ]
+        return np.array(rows).reshape(len(documents), len(self.labels))
 
     def whole_words(self, documents: Sequence[Document]) -> bool:
         """Whether no span of these begins or ends within a word."""
@@ -104,10 +129,13 @@ def joined(first: EncodedDocuments, second: EncodedDocuments) -> EncodedDocument
         Encoded(ids, starts),
         np.concatenate([first.is_content, second.is_content]),
         np.concatenate([first.tags, second.tags]),
+        np.concatenate([first.labels, second.labels]),
     )
 
 
-def _packed(grids: Sequence[TokenGrid], tags: Sequence[np.ndarray]) -> EncodedDocuments:
+def _packed(
+    grids: Sequence[TokenGrid], tags: Sequence[np.ndarray], labels: np.ndarray
+) -> EncodedDocuments:
     starts = np.zeros(len(grids) + 1, dtype=np.int64)
     np.cumsum([len(grid.ids) for grid in grids], out=starts[1:])
     none = np.zeros(0, dtype=np.int32)
@@ -115,4 +143,5 @@ def _packed(grids: Sequence[TokenGrid], tags: Sequence[np.ndarray]) -> EncodedDo
         Encoded(np.concatenate([none, *(grid.ids for grid in grids)]), starts),
         np.concatenate([none.astype(bool), *(grid.is_content for grid in grids)]),
         np.concatenate([none, *tags]).astype(np.int16),
+        labels.astype(np.int16),
     )
