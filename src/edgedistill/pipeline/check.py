@@ -87,7 +87,7 @@ def check_task(path: Path) -> CheckResult:
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 
-def expected_trainings(spec: TaskSpec, source: Path, num_rows: int) -> float:
+def expected_trainings(spec: StrategySpec, source: Path, num_rows: int) -> float:
     """What `strategy: auto` would try, in whole trainings of the student; 0 without it.
 
     Raises:
@@ -104,7 +104,7 @@ def expected_trainings(spec: TaskSpec, source: Path, num_rows: int) -> float:
     return planned_trainings(len(options), rungs_of(num_epochs))
 
 
-def search_warnings(spec: TaskSpec, expected: Forecast, trainings: float) -> list[str]:
+def search_warnings(spec: StrategySpec, expected: Forecast, trainings: float) -> list[str]:
     """Whether `strategy: auto` will have to leave something out."""
     search = spec.distillation.search
     whole_s = trainings * expected.seconds["students"]
@@ -161,6 +161,9 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     lengths = encoder.encode(rows.train).texts.lengths
     inside = None if is_default(spec) else expected_internals(spec, source, lengths)
     further, left_out = find_taggers(spec, root, encoder.encoder)
+    if spec.distillation.search is not None:
+        require_rows(len(rows.validation))
+    trainings = expected_trainings(spec, source, len(rows.train))
     expected = forecast(
         spec,
         source / "config.json",
@@ -168,8 +171,10 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
         float(lengths.mean()),
         inside,
         [(settings, folder / "config.json") for settings, folder in further],
+        trainings,
     )
     warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
+    warnings = [*warnings, *search_warnings(spec, expected, trainings)]
     return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 

@@ -142,7 +142,7 @@ def forecast(
         "students": _student_cost(spec) * forward * transfer,
         "measuring and report": FIXED_S,
     }
-    if isinstance(spec, TaskSpec) and spec.distillation.search is not None:
+    if spec.distillation.search is not None:
         limit_s = spec.distillation.search.seconds(spec.budget.wall_time_minutes)
         seconds["trying strategies"] = min(limit_s, trainings * seconds["students"])
     kept_bytes = 0

@@ -74,6 +74,7 @@ def report_content(
             spec.requirements.confidence,
         ),
         ledger=tuple(hops),
+        strategies=made.strategies,
         passes=_passes(made),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),

@@ -14,11 +14,13 @@ from edgedistill.pipeline.extraction.student import Ground, train
 from edgedistill.pipeline.extraction.teacher import prepare_teacher
 from edgedistill.pipeline.extraction.transfer import prepare_transfer
 from edgedistill.pipeline.extraction.verification import Made, verify
+from edgedistill.pipeline.rungs import require_rows
 from edgedistill.pipeline.search import assistants_of, candidates_of
 from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.internals import prepare_internals
-from edgedistill.pipeline.strategy import is_default, layers_asked, require_fitting
+from edgedistill.pipeline.stages.trials import choose_strategy, layers_tried
+from edgedistill.pipeline.strategy import is_default, require_fitting
 from edgedistill.pipeline.verified import Verified
 
 
@@ -29,12 +31,16 @@ def carry_out(context: Context[ExtractionSpec]) -> Verified:
         SpecError: as `prepare_ground`.
         MissingSignal: as `prepare_ground`.
     """
-    ground = prepare_ground(context)
+    ground, chosen = prepare_ground(context), None
     (candidate,) = candidates_of(context.spec)
+    if context.spec.distillation.search is not None:
+        chosen = choose_strategy(ground, candidate)
+        ground = chosen.ground
+    # A trial that was a whole training is found in the store.
     student = train(ground, candidate)
     control = train(ground, candidate, distilled=False)
     artefact = make_artefact(ground, student)
-    return verify(Made(ground, student, control, artefact))
+    return verify(Made(ground, student, control, artefact, chosen.tried if chosen else None))
 
 
 def prepare_ground(context: Context[ExtractionSpec]) -> Ground:
@@ -52,12 +58,14 @@ def prepare_ground(context: Context[ExtractionSpec]) -> Ground:
         require_fitting(spec, [candidate], assistants, source)
     find_further(spec, context.root, encoder_of(spec, source).encoder)
     data = prepare_documents(context)
+    if spec.distillation.search is not None:
+        require_rows(len(data.rows.validation))
     teacher = prepare_teacher(context, data)
     transfer = prepare_transfer(context, data, teacher)
     ground = Ground(context, data, teacher, transfer)
     if spec.teachers:
         mixture = prepare_mixture(ground, *hear_all(ground), ground.validation_tags())
         ground = replace(ground, instead=mixture)
-    layers = layers_asked(spec, [candidate, *assistants], teacher.source)
+    layers = layers_tried(spec, [candidate], assistants, teacher.source)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     return with_assistants(ground, assistants)

@@ -150,7 +150,6 @@ class Ground(AnyGround):
         with labels the mean of it and of each label's being right."""
         from edgedistill.evaluate.span_metrics import exact_counts
         from edgedistill.pipeline.extraction.outputs import GoldTexts, said_by_module
-        from edgedistill.runtime.extraction.labels import value_columns
 
         gold = GoldTexts(self.data.rows.validation, self.teacher)
         said = said_by_module(model, gold)
@@ -158,10 +157,9 @@ class Ground(AnyGround):
         asked = counts.num_predicted + counts.num_expected
         scores = [np.where(asked > 0, 2 * counts.num_right / np.maximum(1, asked), 1.0)]
         scores += [
-            said.labels[:, columns].argmax(1) == gold.labels[:, place]
-            for place, columns in enumerate(value_columns(self.teacher.encoder.labels))
+            right.astype(np.float64) for right in (gold.labelled(said.labels) == gold.labels).T
         ]
-        return np.mean(scores, axis=0)
+        return np.asarray(np.mean(scores, axis=0))
 
     def logits(self, model: Any, texts: Encoded) -> np.ndarray:
         """What a model answers to every token, float32 [num_tokens, tags]."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.extraction.artefact import Artefact
 from edgedistill.pipeline.extraction.boundary import fit
@@ -38,6 +39,7 @@ class Made:
     student: Student
     control: Student
     artefact: Artefact
+    strategies: StrategiesTried | None = None
 
 
 def verify(made: Made) -> Verified:
@@ -49,6 +51,7 @@ def verify(made: Made) -> Verified:
         "artefact": made.artefact.stage.fingerprint,
         "control": made.control.stage.fingerprint,
         "teacher": ground.teacher.stage.fingerprint,
+        "strategies": asdict(made.strategies) if made.strategies else None,
     }
     stage = ground.context.store.stage(
         "verification", inputs, lambda folder: _compute(made, teacher_file, folder),
