@@ -1,4 +1,4 @@
-"""`strategy: auto` of an extraction task, from the task file to a report that shows the evidence."""
+"""`strategy: auto` of an extraction task, from task file to a report that shows evidence."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ STUDENT = {"family": "truncated", "options": {"layers": [0, 1], "num_heads": 2}}
 
 def write(folder: Path, teacher_folder: Path, minutes: float) -> Path:
     """A task whose trainings have one epoch: every trial is a whole one."""
-    return small_extraction.write_task(
+    task: Path = small_extraction.write_task(
         folder, teacher_folder, student=STUDENT, requirements={"retention": 0.5},
         distillation={
             "strategy": "auto", "search": {"minutes": minutes}, "num_epochs": 1,
             "augmentation": {"num_texts": 40},
         },
     )  # fmt: skip
+    return task
 
 
 def test_the_report_shows_what_was_tried_and_the_chosen_one_ships(
