@@ -30,12 +30,11 @@ def mean_score(metric: Metric, seeds: Sequence[Answers], role: str) -> np.ndarra
     expected = seeds[0]["expected"].tolist()
     if any(found["expected"].tolist() != expected for found in seeds):
         raise ValueError("the seeds have other test rows")
-    rows = _drawn(len(expected), NUM_RESAMPLES[metric])
+    rows = _drawn(len(expected), NUM_RESAMPLES)
     scores = []
     for found in seeds:
         answers = [text or None for text in found[role].tolist()]
-        parts = np.array_split(rows, max(1, len(rows) // 500))
-        scores.append(np.concatenate([resampled(metric, answers, expected, p) for p in parts]))
+        scores.append(resampled(metric, answers, expected, rows))
     return np.asarray(np.mean(scores, axis=0))
 
 

@@ -35,7 +35,7 @@ def test_the_report_shows_what_was_tried_and_the_chosen_one_ships(
     trials = {trial["name"]: trial for trial in tried["trials"]}
     assert trials["response"]["seconds"] > 0
     assert 0 <= trials["response"]["score"] <= 1
-    assert trials[tried["chosen"]]["note"].startswith("chosen")
+    assert trials[tried["chosen"]]["reason"].startswith("chosen")
     assert tried["num_ranking"] + tried["num_deciding"] > 0
     assert "Strategies tried" in (result.folder / "report.md").read_text()
     assert result.bundle.exists()

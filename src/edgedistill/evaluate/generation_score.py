@@ -13,7 +13,6 @@ answers by `text_words.plain_answer`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,15 +29,19 @@ from edgedistill.evaluate.generation_metrics import (
     parse_record,
 )
 from edgedistill.evaluate.intervals import retention_interval
-from edgedistill.evaluate.text_overlap import bleu, chrf, rouge
+from edgedistill.evaluate.text_overlap import (
+    ScoreSamples,
+    bleu_of_samples,
+    chrf_of_samples,
+    rouge_rows,
+)
 from edgedistill.evaluate.text_words import lacks_spaces, plain_answer
 
 Answers = Sequence[str | None]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-#: Metrics of a whole corpus are computed anew for each resample.
-NUM_RESAMPLES = {"field_f1": 10_000, "exact_match": 10_000, "bleu": 500, "chrf": 500,
-                 "rouge_l": 200}  # fmt: skip
+NUM_RESAMPLES = 10_000
+SAMPLES_AT_ONCE = 500
 
 
 def score(metric: Metric, answers: Answers, expected: Sequence[str]) -> float:
@@ -158,9 +161,8 @@ def _paired(
     rows = np.arange(num_rows)[None]
     value = float(statistic(a(rows), b(rows))[0])
     found = []
-    for start in range(0, NUM_RESAMPLES[metric], 500):
-        num = min(500, NUM_RESAMPLES[metric] - start)
-        drawn = rng.integers(num_rows, size=(num, num_rows))
+    for _ in range(NUM_RESAMPLES // SAMPLES_AT_ONCE):
+        drawn = rng.integers(num_rows, size=(SAMPLES_AT_ONCE, num_rows))
         found.append(statistic(a(drawn), b(drawn)))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
@@ -178,7 +180,7 @@ def _scorer(
     if metric == "exact_match":
         right = right_answers(metric, answers, expected).astype(float)
         return lambda rows: right[rows].mean(axis=1)
-    return partial(_corpus, metric, ["" if a is None else a for a in answers], list(expected))
+    return _corpus(metric, ["" if a is None else a for a in answers], list(expected))
 
 
 def _field_f1(answers: Answers, expected: Sequence[str]) -> Callable[[NDArray[np.int64]], Floats]:
@@ -195,17 +197,11 @@ def _records(texts: Answers) -> list[dict[str, Any] | None]:
     return [None if text is None else parse_record(text) for text in texts]
 
 
-def _corpus(
-    metric: Metric, answers: Sequence[str], expected: Sequence[str], rows: NDArray[np.int64]
-) -> Floats:
+def _corpus(metric: Metric, answers: Sequence[str], expected: Sequence[str]) -> ScoreSamples:
     by_character = lacks_spaces(expected)
-
-    def one(drawn: NDArray[np.int64]) -> float:
-        found, wanted = [answers[i] for i in drawn], [expected[i] for i in drawn]
-        if metric == "bleu":
-            return bleu(found, wanted, tokenizer="char" if by_character else "13a")
-        if metric == "chrf":
-            return chrf(found, wanted)
-        return rouge(found, wanted, tokenizer="char" if by_character else "word").rouge_l
-
-    return np.array([one(drawn) for drawn in rows])
+    if metric == "bleu":
+        return bleu_of_samples(answers, expected, tokenizer="char" if by_character else "13a")
+    if metric == "chrf":
+        return chrf_of_samples(answers, expected)
+    of_row = rouge_rows(answers, expected, tokenizer="char" if by_character else "word")[:, 2]
+    return lambda rows: of_row[rows].mean(axis=1)

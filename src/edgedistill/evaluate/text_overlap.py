@@ -5,9 +5,12 @@ The reference implementations compute them (sacrebleu, rouge-score); they are im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgedistill.core.errors import MissingExtra
 from edgedistill.evaluate.text_words import words_of
@@ -18,6 +21,8 @@ BleuTokenizer = Literal["13a", "intl", "zh", "char", "none"]
 #: The same for ROUGE: `word` for runs of letters and digits in any script (rouge-score's own rule
 #: keeps a-z and 0-9 alone, so that "für" would be two words and Russian none).
 RougeTokenizer = Literal["word", "char", "none"]
+#: A function from row numbers [samples, rows] to a score a sample, [samples].
+ScoreSamples: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,16 @@ def bleu(
         ValueError: unequal or empty lists.
     """
     _require_pairs(predicted, expected)
-    metric = _sacrebleu().BLEU(tokenize=tokenizer, force=True)  # force: texts may end in " ."
+    metric = _bleu(tokenizer)
     return float(metric.corpus_score(list(predicted), [list(expected)]).score) / 100
+
+
+def bleu_of_samples(
+    predicted: Sequence[str], expected: Sequence[str], *, tokenizer: BleuTokenizer = "13a"
+) -> ScoreSamples:
+    """`bleu` of samples of the rows; raises as it does."""
+    _require_pairs(predicted, expected)
+    return _of_samples(_bleu(tokenizer), predicted, expected)
 
 
 def chrf(predicted: Sequence[str], expected: Sequence[str], *, word_order: int = 0) -> float:
@@ -57,6 +70,14 @@ def chrf(predicted: Sequence[str], expected: Sequence[str], *, word_order: int =
     return float(metric.corpus_score(list(predicted), [list(expected)]).score) / 100
 
 
+def chrf_of_samples(
+    predicted: Sequence[str], expected: Sequence[str], *, word_order: int = 0
+) -> ScoreSamples:
+    """`chrf` of samples of the rows; raises as it does."""
+    _require_pairs(predicted, expected)
+    return _of_samples(_sacrebleu().CHRF(word_order=word_order), predicted, expected)
+
+
 def rouge(
     predicted: Sequence[str], expected: Sequence[str], *, tokenizer: RougeTokenizer = "word"
 ) -> Rouge:
@@ -66,18 +87,23 @@ def rouge(
         MissingExtra: rouge-score is not installed.
         ValueError: unequal or empty lists.
     """
+    return Rouge(*rouge_rows(predicted, expected, tokenizer=tokenizer).mean(axis=0).tolist())
+
+
+def rouge_rows(
+    predicted: Sequence[str], expected: Sequence[str], *, tokenizer: RougeTokenizer = "word"
+) -> NDArray[np.float64]:
+    """The same F-measures of every row, [rows, 3]; raises as `rouge` does."""
     _require_pairs(predicted, expected)
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
         raise MissingExtra("ROUGE", "train") from error
-    names = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(list(names), tokenizer=_Parting(tokenizer))
-    sums = dict.fromkeys(names, 0.0)
-    for found, wanted in zip(predicted, expected, strict=True):
-        for name, score in scorer.score(wanted, found).items():
-            sums[name] += score.fmeasure
-    return Rouge(*(sums[name] / len(expected) for name in names))
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = RougeScorer(names, tokenizer=_Parting(tokenizer))
+    scores = [scorer.score(wanted, found)
+              for found, wanted in zip(predicted, expected, strict=True)]  # fmt: skip
+    return np.array([[score[name].fmeasure for name in names] for score in scores])
 
 
 class _Parting:
@@ -90,6 +116,24 @@ class _Parting:
         if self.tokenizer == "word":
             return words_of(text)
         return list("".join(text.split())) if self.tokenizer == "char" else text.split()
+
+
+def _bleu(tokenizer: BleuTokenizer) -> Any:
+    return _sacrebleu().BLEU(tokenize=tokenizer, force=True)  # force: texts may end in " ."
+
+
+def _of_samples(metric: Any, predicted: Sequence[str], expected: Sequence[str]) -> ScoreSamples:
+    """A corpus score is one of sums over rows: the rows are counted once, and each sample adds up
+    what it holds. sacrebleu does so in its own bootstrap, with draws of its own; these two methods
+    of it are not public (its bootstrap's samples are not either), and held to the public score by
+    a test."""
+    counts = np.array(metric._extract_corpus_statistics(list(predicted), [list(expected)]))
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        sums = (counts[drawn].sum(axis=0).tolist() for drawn in rows)
+        return np.array([metric._compute_score_from_stats(each).score / 100 for each in sums])
+
+    return scores
 
 
 def _sacrebleu() -> Any:

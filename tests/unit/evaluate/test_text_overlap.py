@@ -6,10 +6,24 @@ import builtins
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgedistill.core.errors import MissingExtra
-from edgedistill.evaluate.text_overlap import Rouge, bleu, chrf, rouge
+from edgedistill.evaluate.text_overlap import (
+    Rouge,
+    bleu,
+    bleu_of_samples,
+    chrf,
+    chrf_of_samples,
+    rouge,
+    rouge_rows,
+)
+
+ROWS = (
+    ["the cat sat on the mat", "", "a b", "私は猫です", "quite another thing ."],
+    ["the cat sat on the rug", "word", "a b", "私は犬です", "quite some other thing ."],
+)
 
 
 def test_bleu_by_hand() -> None:
@@ -85,3 +99,27 @@ def test_a_missing_package_is_named(metric: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtra, match="not installed"):
         metric(["a"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("of_samples", "whole"),
+    [
+        (bleu_of_samples(*ROWS, tokenizer="char"), lambda a, b: bleu(a, b, tokenizer="char")),
+        (bleu_of_samples(*ROWS), bleu),
+        (chrf_of_samples(*ROWS), chrf),
+        (chrf_of_samples(*ROWS, word_order=2), lambda a, b: chrf(a, b, word_order=2)),
+        (lambda rows: rouge_rows(*ROWS)[rows].mean(1)[:, 2], lambda a, b: rouge(a, b).rouge_l),
+    ],
+)
+def test_samples_score_as_the_rows_that_they_hold_do(of_samples: Any, whole: Any) -> None:
+    rows = np.vstack([np.arange(5), np.random.default_rng(0).integers(5, size=(20, 5))])
+    drawn = [[[side[i] for i in sample] for side in ROWS] for sample in rows]
+    expected = [whole(*pair) for pair in drawn]
+    assert np.allclose(of_samples(rows), expected, rtol=1e-12)
+    assert len(set(expected)) > 5
+
+
+def test_samples_of_nothing_are_refused() -> None:
+    for of_samples in (bleu_of_samples, chrf_of_samples, rouge_rows):
+        with pytest.raises(ValueError, match="equally long, non-empty"):
+            of_samples([], [])  # type: ignore[operator]
