@@ -17,8 +17,10 @@ from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.run import RunResult, run_task
+from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.ensemble import Together
-from edgedistill.pipeline.stages.student import Candidate, Ground, TrainedStudent
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.student import TrainedStudent
 
 STATIC = {"token_size": 16, "num_buckets": 64, "hidden_size": 32}
 OTHER = {"family": "truncated", "options": {"layers": [1], "num_heads": 2}}

@@ -79,7 +79,7 @@ def test_what_was_tried_before_the_kill_is_not_tried_again(result: RunResult) ->
     assert [stage.reused for stage in trained[:5]] == [True] * 4 + [False]
     assert not any(stage.reused for stage in trained[5:])
     # The answers of a short trial are kept, its weights are not.
-    assert {file.name for file in trained[0].folder.iterdir()} >= {"right.npy", "training.json"}
+    assert {file.name for file in trained[0].folder.iterdir()} >= {"scores.npy", "training.json"}
     assert not list(trained[0].folder.glob("*.safetensors"))
 
 
