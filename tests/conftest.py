@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import small_task
 from small_task import FinishedRun
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# An example that has to wait for a busy core is no slow example.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 TEXT = (
     "where is my order parcel late cancel please stop it now refund money back card return send "

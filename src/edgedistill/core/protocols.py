@@ -4,34 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from edgedistill.core.artefacts import Encoded
+from edgedistill.core.signals import Signal as Signal
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-class Signal(StrEnum):
-    """What a training method can ask of the data or of the teacher."""
-
-    LABELS = "labels"
-    LOGITS = "logits"
-    TOP_IDS = "the likeliest tokens"
-    TOP_LOGPROBS = "their log-probabilities"
-    TOP_TAIL = "the mass of all other tokens"
-    STATES = "hidden states"
-    ATTENTIONS = "attention maps"
-    QUERIES = "queries of its attention"
-    KEYS = "keys of its attention"
-    VALUES = "values of its attention"
-    TEACHERS = "answers of several teachers"
-    ALIGNED = "its tokens that begin where the student's do"
 
 
 class ModelOutput(NamedTuple):

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgedistill.core.protocols import Signal
+from edgedistill.core.signals import Signal
 
 Index = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
