@@ -48,8 +48,8 @@ OPEN = [
     " is llama.cpp's rounding of activations, which no type of weights avoids "
     "(docs/decisions/0013).",
     "- **Speed.** A network of three layers costs transformers little a token; the bar of ten "
-    "times is for networks whose arithmetic outweighs their calls. So are the calls around each token "
-    "what is lost against plain llama.cpp.",
+    "times is for networks whose arithmetic outweighs their calls. So are the calls around "
+    "each token what is lost against plain llama.cpp.",
     "- **English to Japanese.** BLEU counts characters. The student's lead over its control is "
     "small: 50,000 short pairs teach a student of this size nearly all that it can hold.",
 ]
