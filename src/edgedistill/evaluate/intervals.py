@@ -10,7 +10,7 @@ four numbers a resample whatever the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -123,30 +123,6 @@ def wilson_interval(num_hits: int, num_rows: int, *, confidence: float = 0.95) -
     centre, scale = rate + z * z / (2 * num_rows), 1 + z * z / num_rows
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return Interval(rate, max(0.0, min(low, rate)), min(1.0, max(high, rate)))
-
-
-def least_by_chance(
-    share: float, sizes: Sequence[int] | np.ndarray, *, confidence: float = 0.95
-) -> float:
-    """The lowest share of units that a true share would show by chance, in a sample of groups.
-
-    Units of a group are taken to agree all or none, which is the most that they can hang together:
-    a group counts with probability `share`, and the sum is taken as normal.
-
-    Args:
-        share: in [0, 1]. sizes: units of each group, at least one unit in all.
-
-    Returns:
-        A one-sided bound, at least 0: `share` minus the normal quantile times the standard error
-        sqrt(share · (1 − share) · Σ size²) / Σ size.
-    """
-    from scipy.special import ndtri
-
-    counts = np.asarray(sizes, dtype=np.float64)
-    if not counts.sum() > 0 or not 0 <= share <= 1:
-        raise ValueError(f"a share of {share} over {counts.sum():g} units")
-    error = np.sqrt(share * (1 - share) * np.square(counts).sum()) / counts.sum()
-    return max(0.0, share - float(ndtri(confidence)) * float(error))
 
 
 def clopper_pearson_interval(num_hits: int, num_rows: int, *, confidence: float = 0.95) -> Interval:

@@ -4,7 +4,6 @@ import pytest
 from edgedistill.evaluate.intervals import (
     accuracy_difference_interval,
     clopper_pearson_interval,
-    least_by_chance,
     rate_lower_bound,
     rate_upper_bound,
     retention_interval,
@@ -67,26 +66,3 @@ def test_one_sided_bounds_meet_their_definition() -> None:
 def test_impossible_counts_are_refused(interval, hits: int, rows: int) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="not a rate"):
         interval(hits, rows)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.95])
-def test_the_least_by_chance_covers_whole_groups_that_drop_out(share: float) -> None:
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(5, 60, size=200)
-    drawn = (rng.random((4000, 200)) < share) @ sizes / sizes.sum()
-    below = (drawn < least_by_chance(share, sizes)).mean()
-    assert 0.03 < below < 0.08
-    assert (drawn < least_by_chance(share, sizes, confidence=0.5)).mean() > 0.4
-
-
-def test_the_least_by_chance_at_the_ends() -> None:
-    assert least_by_chance(1.0, [3, 4]) == 1.0
-    assert least_by_chance(0.0, [3, 4]) == 0.0
-    assert least_by_chance(0.1, [1]) == 0.0
-    assert least_by_chance(0.95, [10] * 48) == pytest.approx(
-        0.95 - 1.6449 * (0.0475 / 48) ** 0.5, abs=1e-4
-    )
-    with pytest.raises(ValueError, match="units"):
-        least_by_chance(0.5, [])
-    with pytest.raises(ValueError, match=r"share of 1\.5"):
-        least_by_chance(1.5, [1])

@@ -18,22 +18,28 @@ from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.generation.completion import Completion
 
 ROOMS = ("export", "models/language", "runtime", "evaluate", "pipeline/generation")
 #: Validation prompts that every type is asked.
 NUM_ASKED = 200
 #: What a type may cost of the score of full precision …
 MOST_LOST_SCORE = 0.005
-#: … and the least share of tokens it leaves as they were: a score of 200 answers alone lets a
-#: type pass that answers a third of them otherwise, some better, some worse.
+#: … and the least share of tokens that it leaves as full precision writes them, freely and
+#: greedily: a score of 200 answers alone lets a type pass that answers a third of them otherwise,
+#: some better, some worse, and a schema hides what tips. Some types should change nothing.
 LEAST_AGREEMENT = 0.95
+SAME = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
+#: Validation prompts that it is measured on. They are those of the ledger, which judges what ships
+#: by the same figure.
+NUM_GOLDEN = 48
 
 
 @dataclass(frozen=True)
 class Variant:
     """One type of weights, measured on validation.
 
-    `agreement`: share of tokens equal to those of the widest type, under greedy decoding.
+    `agreement`: share of tokens equal to those of full precision, written freely and greedily.
     `fallbacks`: formats that stand in for the type where its blocks do not divide a matrix.
     """
 
@@ -80,17 +86,15 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         expected, prompts = [row.response for row in rows], prompts_of(ground.reader, rows)
         model = student.load()
         importance = calibrate(ground, model, folder)
+        full = _in_full_precision(ground, model, prompts, folder)
         variants: list[Variant] = []
-        widest: Asked | None = None
         for kind in spec.student.weight_types:
             path = folder / _file_name(kind)
             written = write_file(ground, ground.reader, model, path, kind, importance)
             asked = ask(ground, ground.reader, path, prompts)
-            widest = widest or asked
-            variants.append(
-                _measured(kind, written, asked, widest, score(
-                    spec.output.scored_by, asked.answers, expected))
-            )  # fmt: skip
+            same = token_agreement(_freely(ground, path, prompts), full[full_precision(kind)])
+            value = score(spec.output.scored_by, asked.answers, expected)
+            variants.append(_measured(kind, written, asked, same, value))
         chosen = choose(variants, required)
         for variant in chosen:
             note = "kept" if variant.kept else f"declined: {variant.reason}"
@@ -101,6 +105,31 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     stage = ground.context.store.stage("artefact", inputs, compute, rooms=ROOMS)
     variants = tuple(Variant(**row) for row in read_json(stage.folder / "variants.json"))
     return Artefact(stage, next(v for v in variants if v.kept), variants)
+
+
+def _in_full_precision(
+    ground: Ground, model: Any, prompts: Sequence[Sequence[int]], folder: Path
+) -> dict[str, Sequence[Completion]]:
+    """What the student writes as a file that changes no weight, by that file's type."""
+    found = {}
+    kinds = ground.context.spec.student.weight_types
+    for kind in dict.fromkeys(full_precision(each) for each in kinds):
+        path = folder / f"full{suffix(kind)}"
+        write_file(ground, ground.reader, model, path, kind)
+        found[kind] = _freely(ground, path, prompts)
+        path.unlink()
+    return found
+
+
+def _freely(ground: Ground, path: Path, prompts: Sequence[Sequence[int]]) -> Sequence[Completion]:
+    """What a file writes to the golden prompts, greedily and without the task's schema."""
+    golden = prompts[:NUM_GOLDEN]
+    return ask(ground, ground.reader, path, golden, constrained=False).completions
+
+
+def least_agreement(kind: str) -> float:
+    """Least share of tokens that a type leaves as full precision writes them."""
+    return SAME.get(kind, LEAST_AGREEMENT)
 
 
 def write_file(
@@ -180,7 +209,7 @@ def choose(variants: Sequence[Variant], required: Any) -> list[Variant]:
     def fault(v: Variant) -> str:
         if v.score < full.score - MOST_LOST_SCORE:
             return f"costs quality: score {full.score:.4f} → {v.score:.4f}"
-        if v.agreement < LEAST_AGREEMENT:
+        if v.agreement < least_agreement(v.kind):
             return f"changes {1 - v.agreement:.1%} of the tokens"
         if required.latency_p95_ms is not None and v.p95_ms > required.latency_p95_ms:
             return f"p95 {v.p95_ms:.1f} ms is over the latency asked for"
@@ -195,14 +224,14 @@ def choose(variants: Sequence[Variant], required: Any) -> list[Variant]:
     ]  # fmt: skip
 
 
-def _measured(kind: str, written: Any, asked: Asked, widest: Asked, value: float) -> Variant:
+def _measured(kind: str, written: Any, asked: Asked, same: float, value: float) -> Variant:
     whole = [c.prompt_ms + c.new_ms for c in asked.completions]
     new_tokens = sum(c.num_new for c in asked.completions)
     return Variant(
         kind=kind,
         size_bytes=written.size_bytes,
         score=value,
-        agreement=token_agreement(asked.completions, widest.completions),
+        agreement=same,
         p50_ms=float(np.percentile(whole, 50)),
         p95_ms=float(np.percentile(whole, 95)),
         tokens_per_s=1000.0 * new_tokens / sum(c.new_ms for c in asked.completions),

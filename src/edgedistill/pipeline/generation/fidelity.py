@@ -11,12 +11,12 @@ import numpy as np
 
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.generation_score import score
-from edgedistill.evaluate.intervals import least_by_chance
 from edgedistill.pipeline.generation.artefact import (
-    LEAST_AGREEMENT,
+    NUM_GOLDEN,
     Artefact,
     format_name,
     full_precision,
+    least_agreement,
     suffix,
     token_agreement,
     write_file,
@@ -28,13 +28,7 @@ from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.tasks.generation.sections import spoken
 
-#: Validation prompts that go through every hop.
-NUM_GOLDEN = 48
-#: Least share of tokens equal to the hop before for types that should change nothing; those that
-#: round may change as many as the search allows. Chance is given its due: these are fewer prompts
-#: than the search asks, and where one answer parts from another, all its tokens behind it count …
-SAME = {"f32": 0.995, "f16": 0.98, "onnx_f32": 0.995}
-#: … and raise the perplexity of the right answers by this share.
+#: Share by which a type may raise the perplexity of the right answers.
 MOST_PERPLEXITY = 0.03
 #: What is told of a student with a vocabulary of its own.
 OTHER_TOKENS = (
@@ -130,7 +124,7 @@ def keep_ledger(
     kind = artefact.chosen.kind
     shipped = full[full_precision(kind)]
     if kind not in full:
-        bar = SAME.get(kind, LEAST_AGREEMENT)
+        bar = least_agreement(kind)
         shipped = _in_runtime(golden, kind, artefact.file(), shipped, bar=bar)
         stations.append(shipped)
     stations += _through_bundle(golden, artefact.file(), shipped, generator)
@@ -155,7 +149,7 @@ def _in_full_precision(
     for kind in dict.fromkeys(full_precision(v.kind) for v in artefact.variants):
         file = folder / f"full{suffix(kind)}"
         write_file(golden.ground, golden.reader, model, file, kind)
-        found[kind] = _in_runtime(golden, kind, file, student, bar=SAME[kind])
+        found[kind] = _in_runtime(golden, kind, file, student, bar=least_agreement(kind))
         file.unlink()
     return found
 
@@ -179,12 +173,8 @@ def _hop(station: _Station, first: _Station) -> Hop:
         kl = divergence(before.likeliest, station.likeliest)
     # Another model answers otherwise: only what should change nothing, or little, has a bar.
     wrong = ""
-    least = None if station.bar is None else least_by_chance(station.bar, _lengths(station))
-    if least is not None and agreement is not None and agreement < least:
-        wrong = (
-            f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required, and "
-            f"{least:.2%} on {len(station.answers)} prompts"
-        )
+    if station.bar is not None and agreement is not None and agreement < station.bar:
+        wrong = f"{agreement:.2%} of the tokens equal, at least {station.bar:.2%} required"
     elif station.bar is not None and more is not None:
         most = MOST_PERPLEXITY * (perplexity - more)
         if more > most:
@@ -205,11 +195,6 @@ def _hop(station: _Station, first: _Station) -> Hop:
         perplexity_change=more if station.own else None,
         divergence=kl if station.own else None,
     )
-
-
-def _lengths(station: _Station) -> list[int]:
-    """Tokens of each answer, one at least."""
-    return [max(1, answer.num_new) for answer in station.answers]
 
 
 def _of_right(station: _Station, right: np.ndarray) -> np.ndarray:
