@@ -41,9 +41,11 @@ OPEN = [
     "set the student back to a quarter of its rate: it was behind its control then. The guard asks "
     "for more now (`train/spikes.py`), and the teacher answers made prompts "
     "(`distillation.augmentation`), which the control has no answers to.",
-    "- **Types of weights.** The smallest one is taken that leaves 95 % of the tokens of 200 "
-    "validation prompts as they were and the score within half a point. The ledger asks 48 prompts "
-    "again, without the schema, and gives chance its due on so few.",
+    "- **Types of weights.** The smallest one is taken that keeps the score of 200 validation "
+    "prompts within half a point and 95 % of the tokens of 48 as full precision writes them, "
+    "freely. Measured under the schema against half precision, as before, `q8_0` passed the search "
+    "with seeds 0 and 2 and then broke the ledger with 92.4 and 90.7 % of the tokens: the schema "
+    "hides what tips.",
     "- **Eight bits.** One token that tips changes all behind it; half of what `q8_0` changes"
     " is llama.cpp's rounding of activations, which no type of weights avoids "
     "(docs/decisions/0013).",

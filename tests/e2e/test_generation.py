@@ -51,6 +51,16 @@ def test_it_ships_and_says_why(run: RunResult) -> None:
     assert "same network, rows only" in page
 
 
+def test_search_and_ledger_measure_a_type_in_the_same_way(run: RunResult) -> None:
+    (stage,) = (run.folder.parent / "store").glob("artefact-*")
+    variants = json.loads((stage / "variants.json").read_text(encoding="utf-8"))
+    report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+    ledger = {hop["name"]: hop["agreement"] for hop in report["ledger"]}
+    assert len(variants) > 1
+    for variant in variants:
+        assert ledger[f"GGUF {variant['kind']}"] == pytest.approx(variant["agreement"])
+
+
 def test_types_of_weights_are_calibrated_on_rows_that_are_named(run: RunResult) -> None:
     (stage,) = (run.folder.parent / "store").glob("artefact-*")
     record = json.loads((stage / "calibration.json").read_text(encoding="utf-8"))
