@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.mixture import TeacherWeight, require_mixture
+from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task import (
     AugmentationSpec,
     BoundarySpec,
@@ -201,26 +202,14 @@ class TagDistillation(TeachingSpec):
         return self
 
 
-class ExtractionRequirements(Section):
+class ExtractionRequirements(BundleRequirements):
     """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
 
     retention: Annotated[float, Field(gt=0, le=1)] | None = 0.97
     """Least share of the teacher's span F1 on the test, and of its accuracy on each label (lower
     bound of each interval)."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Confidence of every interval and bound."""
-    size_mb: Annotated[float, Field(gt=0)] | None = None
-    """Most bytes of model and tokenizer, in 10^6 bytes."""
-    latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
-    """Most milliseconds at the 95th percentile, one text at a time, tokenization included."""
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads for every latency measurement."""
-    repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Least share of answers that are bit-identical when asked twice."""
     valid: Fraction | None = None
     """Least share of test texts whose record has every required field (lower bound)."""
-    out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least share of out-of-bounds test texts refused (needs such texts)."""
 
 
 class ExtractionSpec(Section):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task import (
     BoundarySpec,
     BudgetSpec,
@@ -243,25 +244,15 @@ class LanguageStudent(Section):
         return self
 
 
-class GenerationRequirements(Section):
+class GenerationRequirements(BundleRequirements):
     """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
 
     retention: Annotated[float, Field(gt=0, le=1)] | None = 0.95
     """Least share of the teacher's test score (lower bound of the interval)."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Confidence of every interval and bound."""
-    size_mb: Annotated[float, Field(gt=0)] | None = None
-    """Most bytes of model and tokenizer, in 10^6 bytes."""
     latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
     """Most milliseconds of a whole answer at the 95th percentile, one request at a time."""
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads for every measurement."""
-    repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Least share of greedy answers that are the same when asked twice."""
     valid: Fraction | None = None
     """Least share of answers that are whole and meet the schema (lower bound)."""
-    out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least share of out-of-bounds test prompts refused (needs such prompts)."""
 
 
 class GenerationSpec(Section):

@@ -11,6 +11,7 @@ from edgedistill.core.augmentation import TextAugmentation
 from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.ensemble import EnsembleSpec, FurtherStudent
 from edgedistill.core.mixture import require_mixture
+from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.section import Section as Section
 from edgedistill.core.teachers import ClassifierTeacher, FurtherTeacher
 from edgedistill.core.teachers import TeacherSpec as TeacherSpec
@@ -184,25 +185,11 @@ class DistillationSpec(TeachingSpec):
         return self
 
 
-class Requirements(Section):
+class Requirements(BundleRequirements):
     """What the bundle must meet; each is judged on its confidence bound. Left out: not required."""
 
-    retention: Annotated[float, Field(gt=0, le=1)] | None = 0.97
-    """Least share of the teacher's test accuracy (lower bound of the interval)."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Confidence of every interval and bound."""
-    size_mb: Annotated[float, Field(gt=0)] | None = None
-    """Most bytes of model and tokenizer, in 10^6 bytes."""
-    latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
-    """Most milliseconds at the 95th percentile, batch 1, tokenization included."""
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads for every latency measurement."""
-    repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Least share of answers that are bit-identical when asked twice."""
     batch_agreement: Annotated[float, Field(ge=0, le=1)] = 0.999
     """Least share of labels that are equal alone and in a batch of 32."""
-    out_of_bounds_recall: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least share of out-of-bounds test texts refused (needs such texts)."""
     general_retention: Annotated[float, Field(gt=0, le=1)] | None = None
     """Least share of the accuracy that the teacher has after its first step, on the validation rows
     of that step, that the bundle keeps (lower bound; needs `teacher.steps`)."""
