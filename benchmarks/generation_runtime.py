@@ -173,7 +173,7 @@ class Timed:
         self._write = write
         self._items = items
         self._num_new: list[int] = []
-        self._rates: list[float] = []
+        self._rates: list[np.ndarray] = []
 
     def __call__(self, item: int) -> None:
         self._num_new.append(self._write(item))
@@ -184,24 +184,24 @@ class Timed:
         The two take turns alone: what comes behind a third, larger one would find the caches full
         of that one's weights.
         """
-        ratios = []
-        for _ in range(NUM_ROUNDS):
-            timed = alternate_ms([self, peer], self._items, rounds=1)
-            mine, theirs = (one._round(ms) for one, ms in zip((self, peer), timed, strict=True))
-            ratios.append(mine / theirs)
-        return _middle(ratios)
+        timed = alternate_ms([self, peer], self._items, rounds=NUM_ROUNDS)
+        mine, theirs = (one._by_round(ms) for one, ms in zip((self, peer), timed, strict=True))
+        return _middle(mine / theirs)
 
     def rate(self) -> Spread:
         """Its tokens a second over all rounds: the median, the least and the most."""
-        return _middle(self._rates)
+        return _middle(np.concatenate(self._rates))
 
-    def _round(self, ms: np.ndarray) -> float:
-        self._rates.append(1000.0 * sum(self._num_new[-len(ms) :]) / float(ms.sum()))
+    def _by_round(self, ms: np.ndarray) -> np.ndarray:
+        """Tokens a second of each round of the last calls."""
+        shape = (-1, len(self._items))
+        num_new = np.array(self._num_new[-len(ms) :]).reshape(shape)
+        self._rates.append(1000.0 * num_new.sum(1) / ms.reshape(shape).sum(1))
         return self._rates[-1]
 
 
-def _middle(values: Sequence[float]) -> Spread:
-    return float(np.median(values)), min(values), max(values)
+def _middle(values: np.ndarray) -> Spread:
+    return float(np.median(values)), float(values.min()), float(values.max())
 
 
 def stories_row() -> Row:
