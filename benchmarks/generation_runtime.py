@@ -31,7 +31,7 @@ PROMPTS = ("Once upon a time", "Lily went to the", "The dog was", "One day, a bo
 Spread = tuple[float, float, float]
 Row = tuple[str, Spread, str, str, bool]
 #: Prompts of a round, and rounds, where speeds are compared.
-NUM_TIMED, NUM_ROUNDS = 60, 5
+NUM_TIMED, NUM_ROUNDS = 60, 15
 KINDS = {
     "f32": 0.995, "f16": None, "q8_0_f16": 0.98, "q8_0": 0.98, "q5_1": None, "q5_0": None,
     "q4_0": None, "onnx_f32": 0.995, "onnx_int8": None,
