@@ -1,4 +1,4 @@
-"""Symmetric INT8: the arithmetic that the passes share."""
+"""Symmetric INT8 and half precision: the arithmetic that the passes share."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.abs(values).max(axis=axis, keepdims=True) / 127.0
     scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
     return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
+
+
+def in_half(values: np.ndarray) -> np.ndarray:
+    """Half precision; what is beyond its range is cut to it."""
+    limit = np.finfo(np.float16).max
+    return np.clip(values, -limit, limit).astype(np.float16)

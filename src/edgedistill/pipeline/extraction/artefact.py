@@ -17,6 +17,7 @@ from edgedistill.pipeline.stages.artefact import (
     MODEL,
     NUM_TIMED,
     Variant,
+    asked_passes,
     calibration_inputs,
     compress_and_keep,
     read_variants,
@@ -63,6 +64,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "passes": asked_passes(context.spec),
     }  # fmt: skip
 
     def compute(folder: Path) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedistill.compress.passes import PASSES, SEQUENCES
+from edgedistill.compress.passes import SEQUENCES
+from edgedistill.compress.sequence import apply_passes
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
@@ -92,6 +93,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "passes": asked_passes(context.spec),
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -121,14 +123,26 @@ def compress_and_keep(
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
 ) -> Variant:
-    """Try every sequence of passes on the export in `folder`; what pays stays beside it.
+    """Make the passes that the task asks for of the export in `folder`, or try every sequence;
+    what is kept stays beside it.
 
     Args:
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
+
+    Raises:
+        CannotApply: a pass that the task asks for has nothing to do on this student.
     """
-    files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
-    chosen = choose_variant(measure(files), context.spec.requirements)
+    asked = asked_passes(context.spec)
+    files = {(): folder / FULL}
+    for passes in (asked,) if asked else SEQUENCES:
+        made = apply_passes(passes, folder / FULL, folder, calibration, is_asked=bool(asked))
+        for left, reason in made.left_out.items():
+            note = f"{' + '.join(passes)}: {left} left out: {reason}"
+            context.listener(Event(name, "note", note))
+        files.setdefault(made.passes, made.file)
+    measured = measure(files)
+    chosen = as_asked(measured) if asked else choose_variant(measured, context.spec.requirements)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -146,6 +160,19 @@ def read_variants(folder: Path) -> tuple[Variant, ...]:
     """What `compress_and_keep` tried."""
     rows = read_json(folder / VARIANTS)
     return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
+
+
+def asked_passes(spec: Any) -> tuple[str, ...]:
+    """The sequence that a task file names; empty where it leaves the choice."""
+    return tuple(spec.compress.artefact or ()) if spec.compress else ()
+
+
+def as_asked(variants: Sequence[Variant]) -> list[Variant]:
+    """The passes that a person asked for are kept, whatever they cost; the ledger says it."""
+    return [
+        replace(v, kept=bool(v.passes), reason="" if v.passes else "the task file names passes")
+        for v in variants
+    ]
 
 
 def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
@@ -256,16 +283,6 @@ def single_outputs(session: Session, texts: Encoded) -> tuple[np.ndarray, np.nda
         outputs.append(session.run(ids, np.ones_like(ids)))
     logits, features = (np.concatenate(part) for part in zip(*outputs, strict=True))
     return logits, features
-
-
-def _apply(
-    passes: tuple[str, ...], full: Path, folder: Path, calibration: Sequence[Mapping[str, Any]]
-) -> Path:
-    current = full
-    for index, name in enumerate(passes):
-        target = folder / f"{'-'.join(passes[: index + 1])}.onnx"
-        current = PASSES.load(name)()(current, to=target, calibration=calibration)
-    return current
 
 
 def calibration_inputs(
