@@ -83,14 +83,13 @@ def test_a_pass_keeps_the_answers_and_its_argument_or_says_why_not(
     before = full.read_bytes()
     made = PASSES.load(kind)
     given = calibration if made.needs_calibration else []
-    try:
-        small = made()(full, to=tmp_path / "small.onnx", calibration=given)
-    except CannotApply as error:
-        assert family in NOTHING_TO_DO.get(kind, ()), error
-        assert error.fix
+    if family in NOTHING_TO_DO.get(kind, ()):
+        with pytest.raises(CannotApply) as caught:
+            made()(full, to=tmp_path / "small.onnx", calibration=given)
+        assert caught.value.fix
         assert list(tmp_path.iterdir()) == []
         return
-    assert family not in NOTHING_TO_DO.get(kind, ())
+    small = made()(full, to=tmp_path / "small.onnx", calibration=given)
     assert small == tmp_path / "small.onnx"
     assert full.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["small.onnx"]

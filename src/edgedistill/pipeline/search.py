@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill.core.ensemble import FurtherStudent
-from edgedistill.core.errors import BudgetExceeded, CannotApply, MissingSignal, ModelError, SpecError
+from edgedistill.core.errors import (
+    BudgetExceeded,
+    CannotApply,
+    MissingSignal,
+    ModelError,
+    SpecError,
+)
 from edgedistill.core.events import Event
 from edgedistill.core.extraction_task import ExtractionStudent
 from edgedistill.core.task import Requirements, StudentSpec
