@@ -69,7 +69,7 @@ def scales_at(mean_abs: np.ndarray, power: float) -> np.ndarray:
         return np.ones(len(mean_abs), np.float32)
     least = mean_abs[mean_abs > 0].min()
     scales = np.maximum(mean_abs, max(least, 1e-4 * mean_abs.max())) ** power
-    return (scales / np.sqrt(scales.max() * scales.min())).astype(np.float32)
+    return np.asarray(scales / np.sqrt(scales.max() * scales.min()), np.float32)
 
 
 def _divide_inputs(graph: onnx.GraphProto, factor: Factor, scales: np.ndarray) -> None:

@@ -77,7 +77,7 @@ def scales_of(groups: np.ndarray, bits: int) -> np.ndarray:
 def codes_of(values: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
     """The nearest codes, uint8."""
     half = 2 ** (bits - 1)
-    return (np.clip(np.rint(values / scales), -half, half - 1) + half).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values / scales), -half, half - 1) + half, np.uint8)
 
 
 def write_blocks(model: onnx.ModelProto, factor: Factor, blocks: Blocks) -> None:

@@ -23,9 +23,9 @@ class Expansion:
         self.graph, self.name = graph, name
         self.nodes: list[onnx.NodeProto] = []
 
-    def keep(self, part: str, values: np.ndarray) -> str:
+    def keep(self, part: str, values: np.ndarray | np.generic) -> str:
         """Store a constant; returns its name."""
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values), f"{self.name}/{part}")
+        tensor = numpy_helper.from_array(np.array(values, order="C"), f"{self.name}/{part}")
         self.graph.initializer.append(tensor)
         return tensor.name
 

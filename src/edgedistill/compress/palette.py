@@ -118,7 +118,7 @@ def packed(indices: np.ndarray) -> np.ndarray:
     width = indices.shape[1]
     padded = np.pad(indices, ((0, 0), (0, width % 2)))
     half = padded.shape[1] // 2
-    return padded[:, :half] | (padded[:, half:] << _SHIFT)
+    return np.asarray(padded[:, :half] | (padded[:, half:] << _SHIFT))
 
 
 def palette_bytes(shape: tuple[int, int], num_colours: int) -> int:

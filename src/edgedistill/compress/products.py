@@ -40,7 +40,7 @@ class Seen:
     def output_error(self, difference: np.ndarray) -> np.ndarray:
         """Mean squared error that `difference` [in, out] of the weights makes, float64 [out]."""
         wide = difference.astype(np.float64)
-        return np.einsum("io,io->o", wide, self.gram @ wide) / self.num_rows
+        return np.asarray(np.einsum("io,io->o", wide, self.gram @ wide) / self.num_rows)
 
 
 def factors(graph: onnx.GraphProto) -> list[Factor]:

@@ -36,4 +36,4 @@ def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 def in_half(values: np.ndarray) -> np.ndarray:
     """Half precision; what is beyond its range is cut to it."""
     limit = np.finfo(np.float16).max
-    return np.clip(values, -limit, limit).astype(np.float16)
+    return np.asarray(np.clip(values, -limit, limit), np.float16)

@@ -168,9 +168,11 @@ def asked_passes(spec: Any) -> tuple[str, ...]:
 
 
 def as_asked(variants: Sequence[Variant]) -> list[Variant]:
-    """The passes that a person asked for are kept, whatever they cost; the ledger says it."""
+    """The passes that a task file names are kept, whatever they cost: the ledger tells it."""
     return [
-        replace(v, kept=bool(v.passes), reason="" if v.passes else "the task file names passes")
+        replace(
+            v, kept=bool(v.passes), reason="named in the task file" if v.passes else "not asked for"
+        )
         for v in variants
     ]
 
