@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgedistill.compress.symmetric import MIN_BYTES, quantise
+from edgedistill.compress.symmetric import quantise
 from edgedistill.compress.tables import Float16Tables, Int4Tables, Int8Tables
 from edgedistill.compress.weights import WeightInt8
 from edgedistill.core.errors import CannotApply
+from edgedistill.core.weight_groups import MIN_BYTES
 
 ROWS, WIDTH = 160, 48
 RNG = np.random.default_rng(0)

@@ -13,11 +13,8 @@ import onnx
 from onnx import numpy_helper
 
 from edgedistill.compress.products import Factor
+from edgedistill.core.weight_groups import group_size
 
-#: Weights of an output that share a scale, where the layer is as wide.
-GROUP = 128
-#: What MatMulNBits asks of a group: a power of two, and no smaller.
-_LEAST_GROUP = 16
 #: Activations in INT8 by groups, as the weights are.
 _INT8_PRODUCTS = 4
 DOMAIN = "com.microsoft"
@@ -47,11 +44,6 @@ class Blocks:
     def size_bytes(self) -> int:
         """Bytes in the file."""
         return self.codes.size * self.bits // 8 + self.scales.nbytes
-
-
-def group_size(width: int) -> int:
-    """GROUP, or the smallest group that holds all inputs of a narrower layer."""
-    return min(GROUP, max(_LEAST_GROUP, 1 << (width - 1).bit_length()))
 
 
 def to_blocks(values: np.ndarray, bits: int) -> Blocks:

@@ -18,13 +18,13 @@ import onnx
 from edgedistill.compress.blocks import (
     Blocks,
     codes_of,
-    group_size,
     scales_of,
     to_blocks,
     write_blocks,
 )
 from edgedistill.compress.products import Seen, opened, seen_inputs
 from edgedistill.compress.refusal import require_calibration
+from edgedistill.core.weight_groups import group_size
 
 BITS = 4
 #: Share of the mean second moment that is added to all, so that H can be inverted.

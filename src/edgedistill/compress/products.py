@@ -15,6 +15,9 @@ from edgedistill.compress.refusal import nothing_to_take, readers_of
 from edgedistill.compress.symmetric import is_large_matrix
 from edgedistill.runtime.session import session_options
 
+#: Tokens whose products are summed at a time.
+_ROWS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -39,8 +42,10 @@ class Seen:
 
     def output_error(self, difference: np.ndarray) -> np.ndarray:
         """Mean squared error that `difference` [in, out] of the weights makes, float64 [out]."""
-        wide = difference.astype(np.float64)
-        return np.asarray(np.einsum("io,io->o", wide, self.gram @ wide) / self.num_rows)
+        # Single precision does for sums of squares, and the products are large.
+        wrong = difference.astype(np.float32)
+        weighed = self.gram.astype(np.float32) @ wrong
+        return np.einsum("io,io->o", wrong, weighed, dtype=np.float64) / self.num_rows
 
 
 def factors(graph: onnx.GraphProto) -> list[Factor]:
@@ -94,30 +99,45 @@ def seen_inputs(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = sorted(taken - given)
-    sums: dict[str, Seen] = {}
+    sums = {name: _Sums() for name in taken}
     for inputs in calibration:
         values_of = dict(zip(names, session.run(names, dict(inputs)), strict=True))
         for name, values in (values_of | {n: inputs[n] for n in taken & given}).items():
-            rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
-            sums[name] = _added(sums.get(name), rows)
-    seen = {}
-    for factor in matrices:
-        parts = [sums[node.input[0]] for node in factor.nodes]
-        num_rows = sum(part.num_rows for part in parts)
-        seen[factor.name] = Seen(
-            sum((part.gram for part in parts), np.zeros_like(parts[0].gram)),
-            np.sum([part.mean_abs * part.num_rows for part in parts], axis=0) / num_rows,
-            num_rows,
-        )
-    return seen
+            sums[name].add(values.reshape(-1, values.shape[-1]))
+    return {
+        factor.name: _together([sums[node.input[0]].seen() for node in factor.nodes])
+        for factor in matrices
+    }
 
 
-def _added(before: Seen | None, rows: np.ndarray) -> Seen:
-    gram, mean, num = rows.T @ rows, np.abs(rows).mean(axis=0), len(rows)
-    if before is None:
-        return Seen(gram, mean, num)
-    total = before.num_rows + num
-    return Seen(before.gram + gram, (before.mean_abs * before.num_rows + mean * num) / total, total)
+class _Sums:
+    """Gathers rows, and sums them up a few thousand at a time: a row by itself is slow."""
+
+    def __init__(self) -> None:
+        self._rows: list[np.ndarray] = []
+        self._done: list[Seen] = []
+
+    def add(self, rows: np.ndarray) -> None:
+        self._rows.append(rows.astype(np.float32))
+        if sum(map(len, self._rows)) >= _ROWS_AT_ONCE:
+            self._done = [self.seen()]
+
+    def seen(self) -> Seen:
+        """What all rows so far sum up to."""
+        if self._rows:
+            rows = np.concatenate(self._rows)
+            mean = np.abs(rows).mean(axis=0, dtype=np.float64)
+            self._done.append(Seen((rows.T @ rows).astype(np.float64), mean, len(rows)))
+            self._rows = []
+        return _together(self._done)
+
+
+def _together(parts: Sequence[Seen]) -> Seen:
+    if len(parts) == 1:
+        return parts[0]
+    num_rows = sum(part.num_rows for part in parts)
+    mean = np.sum([part.mean_abs * part.num_rows for part in parts], axis=0) / num_rows
+    return Seen(np.sum([part.gram for part in parts], axis=0), mean, num_rows)
 
 
 def opened(artefact: Path) -> tuple[onnx.ModelProto, list[Factor]]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import onnx
 
-from edgedistill.compress.symmetric import MIN_BYTES, is_large_matrix
+from edgedistill.compress.symmetric import is_large_matrix
 from edgedistill.core.errors import CannotApply
+from edgedistill.core.weight_groups import MIN_BYTES
 
 #: Ranges and second moments of fewer texts say more of the texts than of the task.
 LEAST_CALIBRATION = 8

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-#: Smaller matrices are left alone: their bytes do not pay for the extra operators.
-MIN_BYTES = 16_384
-MIN_WIDTH = 4
+from edgedistill.core.weight_groups import is_large
 
 
 def is_large_matrix(tensor: onnx.TensorProto) -> bool:
     """A matrix in FP32 of at least MIN_BYTES."""
     is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-    # Of a narrower one the scales would weigh more than what is saved.
-    is_matrix = is_matrix and min(tensor.dims) >= MIN_WIDTH
-    return is_matrix and tensor.dims[0] * tensor.dims[1] * 4 >= MIN_BYTES
+    return is_matrix and is_large(*tensor.dims)
 
 
 def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
@@ -33,6 +34,8 @@ FULL = "full.onnx"
 MODEL = "model.onnx"
 RIGHT = "validation_right.npy"
 VARIANTS = "variants.json"
+#: Stands among a file's passes where its student was trained on for them.
+AWARE = "quantisation_aware"
 NUM_CALIBRATION = 256
 NUM_TIMED = 300
 #: A pass may cost this share of the validation answers against full precision.
@@ -93,7 +96,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
-        "passes": asked_passes(context.spec),
+        "compress": asked_settings(context.spec),
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -106,11 +109,15 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         calibration = calibration_inputs(
             ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
         )
-        best = compress_and_keep(context, name, folder, calibration, bench.measure)
+        trained = export_aware(ground, model, name, folder)
+        best = compress_and_keep(context, name, folder, calibration, bench.measure, trained)
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(
-        name, inputs, compute, rooms=("export", "compress", "models", "runtime", "pipeline/stages")
+        name,
+        inputs,
+        compute,
+        rooms=("export", "compress", "train", "models", "runtime", "pipeline/stages"),
     )
     variants = read_variants(stage.folder)
     return Artefact(student, stage, next(v for v in variants if v.kept), variants)
@@ -122,6 +129,7 @@ def compress_and_keep(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+    trained: Path | None = None,
 ) -> Variant:
     """Make the passes that the task asks for of the export in `folder`, or try every sequence;
     what is kept stays beside it.
@@ -129,6 +137,7 @@ def compress_and_keep(
     Args:
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
+        trained: the export of the student that was trained on for the passes, where it was.
 
     Raises:
         CannotApply: a pass that the task asks for has nothing to do on this student.
@@ -136,11 +145,12 @@ def compress_and_keep(
     asked = asked_passes(context.spec)
     files = {(): folder / FULL}
     for passes in (asked,) if asked else SEQUENCES:
-        made = apply_passes(passes, folder / FULL, folder, calibration, is_asked=bool(asked))
+        source = trained or folder / FULL
+        made = apply_passes(passes, source, folder, calibration, is_asked=bool(asked))
         for left, reason in made.left_out.items():
             note = f"{' + '.join(passes)}: {left} left out: {reason}"
             context.listener(Event(name, "note", note))
-        files.setdefault(made.passes, made.file)
+        files.setdefault((AWARE, *made.passes) if trained else made.passes, made.file)
     measured = measure(files)
     chosen = as_asked(measured) if asked else choose_variant(measured, context.spec.requirements)
     for variant in chosen:
@@ -165,6 +175,24 @@ def read_variants(folder: Path) -> tuple[Variant, ...]:
 def asked_passes(spec: Any) -> tuple[str, ...]:
     """The sequence that a task file names; empty where it leaves the choice."""
     return tuple(spec.compress.artefact or ()) if spec.compress else ()
+
+
+def asked_settings(spec: Any) -> dict[str, Any] | None:
+    """All that the task file says of compression, as plain values; None where it says nothing."""
+    return spec.compress.model_dump(mode="json") if spec.compress else None
+
+
+def export_aware(ground: AnyGround, model: Any, name: str, folder: Path) -> Path | None:
+    """The export of `model`, trained on for INT4 where the task asks for it; None where not."""
+    compress = ground.context.spec.compress
+    if compress is None or compress.quantisation_aware is None:
+        return None
+    from edgedistill.export.onnx import OnnxExporter
+    from edgedistill.pipeline.stages.awareness import train_rounded
+
+    record = train_rounded(ground, compress.quantisation_aware, model, name, folder)
+    write_json(folder / "awareness.json", record)
+    return OnnxExporter().write(model, to=folder / "aware.onnx")
 
 
 def as_asked(variants: Sequence[Variant]) -> list[Variant]:
