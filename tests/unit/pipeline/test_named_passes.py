@@ -20,10 +20,9 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.artefact import (
     FULL,
     MODEL,
-    Variant,
     compress_and_keep,
-    read_variants,
 )
+from edgedistill.pipeline.stages.variants import Variant, read_variants
 from edgedistill.pipeline.store import Store
 
 RNG = np.random.default_rng(0)

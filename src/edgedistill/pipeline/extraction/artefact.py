@@ -16,13 +16,11 @@ from edgedistill.pipeline.stages.artefact import (
     FULL,
     MODEL,
     NUM_TIMED,
-    Variant,
-    asked_settings,
     calibration_inputs,
     compress_and_keep,
-    export_aware,
-    read_variants,
 )
+from edgedistill.pipeline.stages.awareness import export_aware
+from edgedistill.pipeline.stages.variants import Variant, asked_settings, read_variants
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session

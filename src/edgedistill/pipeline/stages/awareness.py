@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.core.compression import AwareSpec
+from edgedistill.core.files import write_json
 from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS
 
+#: Stands among a file's passes where its student was trained on for them.
+AWARE = "quantisation_aware"
 BATCH_SIZE = 32
+
+
+def export_aware(ground: AnyGround, model: Any, name: str, folder: Path) -> Path | None:
+    """The export of `model`, trained on for INT4 where the task asks for it; None where not."""
+    compress = ground.context.spec.compress
+    if compress is None or compress.quantisation_aware is None:
+        return None
+    from edgedistill.export.onnx import OnnxExporter
+
+    record = train_rounded(ground, compress.quantisation_aware, model, name, folder)
+    write_json(folder / "awareness.json", record)
+    return OnnxExporter().write(model, to=folder / "aware.onnx")
 
 
 def train_rounded(

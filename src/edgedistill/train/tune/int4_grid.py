@@ -7,8 +7,6 @@ the unrounded weights behind; scales follow from them at every step as they will
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -35,22 +33,10 @@ def on_grid(weight: Tensor) -> Tensor:
     return (steps * scales).reshape(out, -1)[:, :width]
 
 
-class _Straight(torch.autograd.Function):
-    """Rounded forward, as it is backward."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        return on_grid(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
-
-
 class _OnGrid(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
-        rounded: Tensor = _Straight.apply(weight)  # type: ignore[no-untyped-call]
-        return rounded
+        # The value is what is rounded, exactly; the gradient is the weight's.
+        return on_grid(weight).detach() + (weight - weight.detach())
 
 
 def hold_on_grid(model: nn.Module) -> list[str]:
