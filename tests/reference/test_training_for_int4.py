@@ -23,7 +23,7 @@ from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
 from edgedistill.train.tune.int4_grid import hold_on_grid, leave_on_grid, on_grid
 
-NUM_TOKENS, WIDTH, PAD = 60, 64, 0
+NUM_TOKENS, WIDTH, PAD = 70, 64, 0
 
 
 class Network(nn.Module):
@@ -108,28 +108,26 @@ def test_most_of_what_rounding_loses_is_won_back_and_the_file_holds_what_was_tra
     def divergence(logits: np.ndarray) -> float:
         return float(softened_kl(torch.from_numpy(logits), torch.from_numpy(full), 1.0))
 
-    def by_file(name: str) -> np.ndarray:
-        exported = OnnxExporter().write(network, to=tmp_path / f"{name}.onnx")
-        small = GroupInt4()(exported, to=tmp_path / f"{name}-int4.onnx", calibration=[])
-        assert small.stat().st_size < exported.stat().st_size
-        return OnnxExporter().run(small, texts, PAD)[0]
-
-    untrained = divergence(by_file("untrained"))
-    network.train()
     held = hold_on_grid(network)
+    untrained = divergence(model_outputs(network, texts, pad_id=PAD)[0])
+    network.train()
     train(
         network, Response(ResponseConfig(temperature=1.0)),
         TrainingSet(texts, np.full(len(texts), -1), PAD, {Signal.LOGITS: full}),
         score=lambda m: -divergence(model_outputs(m, texts, pad_id=PAD)[0]),
-        config=LoopConfig(10, 2e-3, weight_decay=0.0), checkpoints=tmp_path / "c", stage="aware",
+        config=LoopConfig(20, 2e-3, weight_decay=0.0), checkpoints=tmp_path / "c", stage="aware",
         listener=silent,
     )  # fmt: skip
     leave_on_grid(network, held)
     trained = model_outputs(network, texts, pad_id=PAD)[0]
-    found = by_file("trained")
-    # The file differs from what was trained by the INT8 of its activations alone.
-    assert divergence(found) < 0.5 * untrained
-    assert np.abs(found - trained).mean() < 0.05 * np.abs(full).mean()
+    assert divergence(trained) < 0.5 * untrained
     for linear in (network.up, network.down):
         weight = linear.weight.detach().numpy()
         np.testing.assert_array_equal(to_blocks(weight.T, 4).values.T, weight)
+
+    exported = OnnxExporter().write(network, to=tmp_path / "full.onnx")
+    small = GroupInt4()(exported, to=tmp_path / "small.onnx", calibration=[])
+    assert small.stat().st_size < 0.6 * exported.stat().st_size
+    found = OnnxExporter().run(small, texts, PAD)[0]
+    # The file differs from what was trained by the INT8 of its activations alone.
+    assert np.abs(found - trained).mean() < 0.02 * np.abs(full).mean()

@@ -45,7 +45,8 @@ class Seen:
         # Single precision does for sums of squares, and the products are large.
         wrong = difference.astype(np.float32)
         weighed = self.gram.astype(np.float32) @ wrong
-        return np.einsum("io,io->o", wrong, weighed, dtype=np.float64) / self.num_rows
+        sums = np.einsum("io,io->o", wrong, weighed, dtype=np.float64)
+        return np.asarray(sums / self.num_rows)
 
 
 def factors(graph: onnx.GraphProto) -> list[Factor]:

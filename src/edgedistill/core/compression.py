@@ -36,7 +36,6 @@ class CompressSpec(Section):
     def _stores_what_was_trained(self) -> Self:
         if self.quantisation_aware is not None and TRAINED_FOR not in (self.artefact or ()):
             raise ValueError(
-                f"compress.quantisation_aware: trains for {TRAINED_FOR}: name it in "
-                "compress.artefact"
+                f"quantisation_aware trains for {TRAINED_FOR}: name it in artefact, too"
             )
         return self

@@ -248,6 +248,15 @@ class ExtractionSpec(Section):
         return self
 
     @model_validator(mode="after")
+    def _trains_for_int4_what_it_can(self) -> ExtractionSpec:
+        if self.compress and self.compress.quantisation_aware and self.output.labels:
+            raise ValueError(
+                "compress.quantisation_aware: trains the tags of tokens alone: leave it out "
+                "where output has labels"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weighs_what_is_there(self) -> ExtractionSpec:
         names = [label.name for label in self.output.labels]
         if not names and self.heads != HeadsSpec():

@@ -65,6 +65,20 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert told in str(caught.value)
 
 
+def test_training_for_int4_needs_the_pass_that_stores_it(tmp_path: Path) -> None:
+    told = "quantisation_aware trains for group_int4: name it in artefact"
+    with pytest.raises(SpecError, match=told) as caught:
+        load(tmp_path, "[gptq_int4]\n  quantisation_aware: {}")
+    assert "task.yaml:6: compress" in str(caught.value)
+    passes = "[int4_tables, group_int4]"
+    assert load(tmp_path, f"{passes}\n  quantisation_aware: {{num_epochs: 2}}")
+    with_labels = EXTRACTION.replace(
+        "{name: total}]", "{name: total}]\n  labels: [{name: urgent, values: [a, b]}]"
+    )
+    with pytest.raises(SpecError, match="trains the tags of tokens alone"):
+        load(tmp_path, f"{passes}\n  quantisation_aware: {{}}", with_labels)
+
+
 def test_generation_has_passes_of_its_own(tmp_path: Path) -> None:
     task = "name: x\nkind: generation\ndata:\n  files: {train: a}\nteacher:\n  source: package:p\n"
     with pytest.raises(SpecError, match="compress: unknown key"):
