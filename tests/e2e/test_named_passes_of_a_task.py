@@ -23,7 +23,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Ru
         folder, teacher_folder,
         student={
             "family": "static",
-            "options": {"token_size": 64, "num_buckets": 256, "hidden_size": 128},
+            "options": {"token_size": 32, "num_buckets": 256, "hidden_size": 256},
         },
         distillation={"augmentation": {"num_texts": 60}, "num_epochs": 4},
         compress={"artefact": PASSES, "quantisation_aware": {"num_epochs": 2}},

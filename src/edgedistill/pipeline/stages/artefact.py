@@ -131,7 +131,7 @@ def compress_and_keep(
         CannotApply: a pass that the task asks for has nothing to do on this student.
     """
     asked = asked_passes(context.spec)
-    files = {(): folder / FULL}
+    files: dict[tuple[str, ...], Path] = {(): folder / FULL}
     for passes in (asked,) if asked else SEQUENCES:
         source = trained or folder / FULL
         made = apply_passes(passes, source, folder, calibration, is_asked=bool(asked))
