@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +21,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from edgedistill.compress.refusal import nothing_to_take, require_calibration
+
+#: What is quantised with fixed ranges.
+STATIC = ("MatMul", "Gemm", "Conv")
 # Asked for by the quantiser where shape inference found no type (dynamo exports).
 OPTIONS: dict[str, Any] = {"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True}
 onnxruntime.set_default_logger_severity(3)  # unused initializers of its own making
@@ -37,6 +43,7 @@ class DynamicInt8:
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
+        _require_products(artefact, ("MatMul",))
         quantize_dynamic(
             artefact, to, op_types_to_quantize=["MatMul"], per_channel=True,
             weight_type=QuantType.QInt8, extra_options=OPTIONS,
@@ -45,25 +52,52 @@ class DynamicInt8:
 
 
 class StaticInt8:
-    """INT8 weights a channel; activation ranges are fixed from calibration texts (min-max).
+    """INT8 weights a channel; activation ranges are fixed from calibration texts: their least and
+    largest values (min-max).
 
     Answers do not depend on batch-mates.
     """
 
     needs_calibration: ClassVar[bool] = True
+    method: ClassVar[Any] = CalibrationMethod.MinMax
 
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
-        if not calibration:
-            raise ValueError("static INT8 needs calibration inputs")
-        quantize_static(
-            artefact, to, _Reader(calibration), quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul", "Gemm", "Conv"], per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax, extra_options=OPTIONS,
-        )  # fmt: skip
+        require_calibration(calibration, "ranges of activations")
+        _require_products(artefact, STATIC)
+        with redirect_stdout(StringIO()):  # the calibrators print what they are at
+            quantize_static(
+                artefact, to, _Reader(calibration), quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(STATIC), per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=self.method, extra_options=OPTIONS,
+            )  # fmt: skip
         return to
+
+
+class StaticInt8Entropy(StaticInt8):
+    """Ranges whose INT8 histogram is nearest to the activations' own (least divergence): far
+    values are cut where that keeps more of the others."""
+
+    method: ClassVar[Any] = CalibrationMethod.Entropy
+
+
+class StaticInt8Percentile(StaticInt8):
+    """Ranges that hold 99.999 % of the calibration texts' values; what lies beyond is cut."""
+
+    method: ClassVar[Any] = CalibrationMethod.Percentile
+
+
+def _require_products(artefact: Path, kinds: Sequence[str]) -> None:
+    """Raise CannotApply where no operator of these kinds has constant FP32 weights."""
+    graph = onnx.load(artefact).graph
+    full = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    if not any(
+        node.op_type in kinds and len(node.input) > 1 and node.input[1] in full
+        for node in graph.node
+    ):
+        raise nothing_to_take(graph, "operators with constant weights")
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

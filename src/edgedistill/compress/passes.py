@@ -9,9 +9,22 @@ PASSES = Catalogue(
     {
         "float16_tables": "edgedistill.compress.tables:Float16Tables",
         "int8_tables": "edgedistill.compress.tables:Int8Tables",
+        "int4_tables": "edgedistill.compress.tables:Int4Tables",
         "dynamic_int8": "edgedistill.compress.int8:DynamicInt8",
         "static_int8": "edgedistill.compress.int8:StaticInt8",
+        "static_int8_entropy": "edgedistill.compress.int8:StaticInt8Entropy",
+        "static_int8_percentile": "edgedistill.compress.int8:StaticInt8Percentile",
+        "group_int8": "edgedistill.compress.groups:GroupInt8",
+        "group_int4": "edgedistill.compress.groups:GroupInt4",
+        "awq_int4": "edgedistill.compress.awq:AwqInt4",
+        "gptq_int4": "edgedistill.compress.gptq:GptqInt4",
+        "mixed_int4_int8": "edgedistill.compress.mixed:MixedInt4Int8",
         "weight_int8": "edgedistill.compress.weights:WeightInt8",
+        "float16_weights": "edgedistill.compress.half:Float16Weights",
+        "sparse_half": "edgedistill.compress.sparse:SparseHalf",
+        "sparse_two_of_four": "edgedistill.compress.sparse:SparseTwoOfFour",
+        "palette_16": "edgedistill.compress.palette:Palette16",
+        "palette_256": "edgedistill.compress.palette:Palette256",
     },
 )
 
@@ -21,6 +34,7 @@ SEQUENCES: tuple[tuple[str, ...], ...] = (
     ("float16_tables",),
     ("int8_tables",),
     ("int8_tables", "weight_int8"),
+    ("int4_tables", "group_int4", "weight_int8"),
     ("int8_tables", "static_int8", "weight_int8"),
     ("int8_tables", "dynamic_int8", "weight_int8"),
 )

@@ -1,21 +1,17 @@
-"""Symmetric INT8: the arithmetic that the passes share."""
+"""Symmetric INT8 and half precision: the arithmetic that the passes share."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 
-#: Smaller matrices are left alone: their bytes do not pay for the extra operators.
-MIN_BYTES = 16_384
-MIN_WIDTH = 4
+from edgedistill.core.weight_groups import is_large
 
 
 def is_large_matrix(tensor: onnx.TensorProto) -> bool:
     """A matrix in FP32 of at least MIN_BYTES."""
     is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-    # Of a narrower one the scales would weigh more than what is saved.
-    is_matrix = is_matrix and min(tensor.dims) >= MIN_WIDTH
-    return is_matrix and tensor.dims[0] * tensor.dims[1] * 4 >= MIN_BYTES
+    return is_matrix and is_large(*tensor.dims)
 
 
 def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,3 +27,9 @@ def quantise(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.abs(values).max(axis=axis, keepdims=True) / 127.0
     scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
     return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
+
+
+def in_half(values: np.ndarray) -> np.ndarray:
+    """Half precision; what is beyond its range is cut to it."""
+    limit = np.finfo(np.float16).max
+    return np.asarray(np.clip(values, -limit, limit), np.float16)

@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from edgedistill.compress.symmetric import is_large_matrix, quantise
+from edgedistill.compress.expansion import plain_matrices, spanned_axis, take_out
+from edgedistill.compress.refusal import nothing_to_take
+from edgedistill.compress.symmetric import quantise
 
 
 class WeightInt8:
@@ -30,32 +31,15 @@ class WeightInt8:
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
         model = onnx.load(artefact)
-        tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
-        by_row = {
-            node.input[1]: _is_transposed(node)
-            for node in model.graph.node
-            if node.op_type in ("MatMul", "Gemm")
-        }
-        for matrix in list(model.graph.initializer):
-            if is_large_matrix(matrix) and matrix.name not in tables:
-                _narrow(model.graph, matrix, axis=1 if by_row.get(matrix.name, True) else 0)
+        matrices = plain_matrices(model.graph)
+        if not matrices:
+            raise nothing_to_take(model.graph, "matrices beside tables")
+        for matrix in matrices:
+            axis = spanned_axis(model.graph, matrix.name)
+            values, make = take_out(model.graph, matrix)
+            small, scale = quantise(values, axis)
+            wide = make.add("Cast", [make.keep("int8", small)], to=onnx.TensorProto.FLOAT)
+            make.add("Mul", [wide, make.keep("scale", scale)])
+            make.insert(0, matrix.name)
         onnx.save(model, to)
         return to
-
-
-def _is_transposed(node: onnx.NodeProto) -> bool:
-    return any(a.name == "transB" and a.i == 1 for a in node.attribute)
-
-
-def _narrow(graph: onnx.GraphProto, matrix: onnx.TensorProto, axis: int) -> None:
-    """Store `matrix` as INT8 with a scale that spans `axis`."""
-    small, scale = quantise(numpy_helper.to_array(matrix), axis)
-    name = matrix.name
-    graph.initializer.remove(matrix)
-    graph.initializer.append(numpy_helper.from_array(small, f"{name}/int8"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{name}/scale"))
-    make = onnx.helper.make_node
-    graph.node.insert(0, make("Mul", [f"{name}/wide", f"{name}/scale"], [name]))
-    graph.node.insert(
-        0, make("Cast", [f"{name}/int8"], [f"{name}/wide"], to=onnx.TensorProto.FLOAT)
-    )

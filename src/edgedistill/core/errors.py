@@ -58,6 +58,10 @@ class ModelError(EdgeDistillError):
     exit_code = 4
 
 
+class CannotApply(ModelError):
+    """A compression pass finds nothing to do on a model, or cannot do it: a reason, no defect."""
+
+
 class MissingSignal(EdgeDistillError):
     """A method needs something of its teacher that the teacher cannot give."""
 

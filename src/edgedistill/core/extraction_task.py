@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.compression import CompressSpec
 from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.mixture import TeacherWeight, require_mixture
 from edgedistill.core.requirements import BundleRequirements
@@ -232,6 +233,7 @@ class ExtractionSpec(Section):
     """Further teachers, which read with the tokenizer of `teacher`; it is what the student grows
     from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
+    compress: CompressSpec | None = None
     distillation: TagDistillation = TagDistillation()
     heads: HeadsSpec = HeadsSpec()
     """Used where the output has `labels`."""
@@ -243,6 +245,15 @@ class ExtractionSpec(Section):
     @model_validator(mode="after")
     def _mixes_something(self) -> ExtractionSpec:
         require_mixture(self.distillation.mixture, [t.weight for t in self.teachers])
+        return self
+
+    @model_validator(mode="after")
+    def _trains_for_int4_what_it_can(self) -> ExtractionSpec:
+        if self.compress and self.compress.quantisation_aware and self.output.labels:
+            raise ValueError(
+                "compress.quantisation_aware: trains the tags of tokens alone: leave it out "
+                "where output has labels"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,10 +14,11 @@ from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import FittedGuard, GuardRows, fit_guard
-from edgedistill.pipeline.stages.artefact import Artefact, Variant, single_outputs
+from edgedistill.pipeline.stages.artefact import Artefact, single_outputs
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
+from edgedistill.pipeline.stages.variants import Variant
 from edgedistill.runtime.guard.catalogue import SCORES
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session

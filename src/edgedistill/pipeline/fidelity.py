@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from edgedistill.evaluate.fidelity import HopBars, Ledger
 from edgedistill.pipeline.evidence import file_logits, golden_set, model_logits
-from edgedistill.pipeline.stages.artefact import LEAST_AGREEMENT, MOST_LOST_ACCURACY, Artefact
+from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import load_student
+from edgedistill.pipeline.stages.variants import LEAST_AGREEMENT, MOST_LOST_ACCURACY
 from edgedistill.runtime.classification import Classifier
 from edgedistill.tasks.classification import predicted
 

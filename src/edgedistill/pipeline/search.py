@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill.core.ensemble import FurtherStudent
-from edgedistill.core.errors import BudgetExceeded, MissingSignal, ModelError, SpecError
+from edgedistill.core.errors import (
+    BudgetExceeded,
+    CannotApply,
+    MissingSignal,
+    ModelError,
+    SpecError,
+)
 from edgedistill.core.events import Event
 from edgedistill.core.extraction_task import ExtractionStudent
 from edgedistill.core.task import Requirements, StudentSpec
@@ -142,6 +148,10 @@ def _try(
 ) -> Tried:
     try:
         artefact = make(candidate)
+    except CannotApply as error:
+        if context.spec.student.family != "auto":
+            raise
+        return Tried(candidate, None, reason=error.what)
     except ModelError as error:
         # What `auto` proposes need not suit every teacher; what a person asks for must.
         if context.spec.student.family != "auto":

@@ -11,7 +11,7 @@ from edgedistill.core.task import TaskSpec
 from edgedistill.evaluate.guard_arrays import Outputs
 from edgedistill.evaluate.guard_fit import GuardRows
 from edgedistill.pipeline.evidence import affordable_guard
-from edgedistill.pipeline.stages.artefact import Variant
+from edgedistill.pipeline.stages.variants import Variant
 from edgedistill.runtime.session import Session
 
 CLASSES, DIM = 4, 384

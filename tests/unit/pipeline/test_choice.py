@@ -18,8 +18,9 @@ from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.packaging import golden_rows
 from edgedistill.pipeline.search import CONTROL, Tried, candidates_of, choose, pareto_front
 from edgedistill.pipeline.stages.any_ground import Candidate
-from edgedistill.pipeline.stages.artefact import Artefact, Variant, choose_variant
+from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.student import TrainedStudent
+from edgedistill.pipeline.stages.variants import Variant, choose_variant
 from edgedistill.pipeline.store import StageResult
 
 FULL = Variant((), 4_000_000, 0.95, 1.0, 1.0, 1.2)

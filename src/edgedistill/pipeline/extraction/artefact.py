@@ -16,17 +16,17 @@ from edgedistill.pipeline.stages.artefact import (
     FULL,
     MODEL,
     NUM_TIMED,
-    Variant,
     calibration_inputs,
     compress_and_keep,
-    read_variants,
 )
+from edgedistill.pipeline.stages.awareness import export_aware
+from edgedistill.pipeline.stages.variants import Variant, asked_settings, read_variants
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
 ROOMS = (
-    "export", "compress", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
+    "export", "compress", "train", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
     "pipeline/extraction/artefact", "pipeline/extraction/outputs",
 )  # fmt: skip
 
@@ -63,12 +63,14 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "compress": asked_settings(context.spec),
     }  # fmt: skip
 
     def compute(folder: Path) -> None:
         from edgedistill.export.onnx import OnnxExporter
 
-        OnnxExporter().write(student.load(), to=folder / FULL)
+        model = student.load()
+        OnnxExporter().write(model, to=folder / FULL)
         transfer = ground.transfer
         calibration = calibration_inputs(
             transfer.documents.texts, transfer.num_labelled, teacher.pad_id
@@ -78,7 +80,8 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
             return _measured(files, gold, required.threads)
 
-        compress_and_keep(context, "artefact", folder, calibration, measure)
+        trained = export_aware(ground, model, "artefact", folder)
+        compress_and_keep(context, "artefact", folder, calibration, measure, trained)
 
     stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
     return Artefact(stage, read_variants(stage.folder))

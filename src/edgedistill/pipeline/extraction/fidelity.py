@@ -16,7 +16,7 @@ from edgedistill.pipeline.extraction.outputs import (
     said_by_module,
 )
 from edgedistill.pipeline.extraction.student import Ground, Student
-from edgedistill.pipeline.stages.artefact import LEAST_AGREEMENT, MOST_LOST_ACCURACY
+from edgedistill.pipeline.stages.variants import LEAST_AGREEMENT, MOST_LOST_ACCURACY
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.labels import value_columns
 from edgedistill.runtime.session import Session

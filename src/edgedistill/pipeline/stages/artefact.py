@@ -14,15 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.compress.passes import PASSES, SEQUENCES
+from edgedistill.compress.passes import SEQUENCES
+from edgedistill.compress.sequence import apply_passes
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
-from edgedistill.core.files import read_json, write_json
+from edgedistill.core.files import write_json
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.stages.awareness import AWARE, export_aware
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
+from edgedistill.pipeline.stages.variants import (
+    VARIANTS,
+    Variant,
+    as_asked,
+    asked_passes,
+    asked_settings,
+    choose_variant,
+    read_variants,
+)
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
@@ -31,28 +42,9 @@ from edgedistill.tasks.classification import predicted
 FULL = "full.onnx"
 MODEL = "model.onnx"
 RIGHT = "validation_right.npy"
-VARIANTS = "variants.json"
 NUM_CALIBRATION = 256
+ROOMS = ("export", "compress", "train", "models", "runtime", "pipeline/stages")
 NUM_TIMED = 300
-#: A pass may cost this share of the validation answers against full precision.
-MOST_LOST_ACCURACY = 0.003
-LEAST_AGREEMENT = 0.985
-SAME_SIZE = 1.03
-SAME_TIME = 1.15
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One sequence of passes, measured on validation. `size_bytes`: model and tokenizer."""
-
-    passes: tuple[str, ...]
-    size_bytes: int
-    accuracy: float
-    agreement: float
-    p50_ms: float
-    p95_ms: float
-    kept: bool = False
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +84,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "compress": asked_settings(context.spec),
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -104,11 +97,15 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         calibration = calibration_inputs(
             ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
         )
-        best = compress_and_keep(context, name, folder, calibration, bench.measure)
+        trained = export_aware(ground, model, name, folder)
+        best = compress_and_keep(context, name, folder, calibration, bench.measure, trained)
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(
-        name, inputs, compute, rooms=("export", "compress", "models", "runtime", "pipeline/stages")
+        name,
+        inputs,
+        compute,
+        rooms=("export", "compress", "train", "models", "runtime", "pipeline/stages"),
     )
     variants = read_variants(stage.folder)
     return Artefact(student, stage, next(v for v in variants if v.kept), variants)
@@ -120,15 +117,30 @@ def compress_and_keep(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+    trained: Path | None = None,
 ) -> Variant:
-    """Try every sequence of passes on the export in `folder`; what pays stays beside it.
+    """Make the passes that the task asks for of the export in `folder`, or try every sequence;
+    what is kept stays beside it.
 
     Args:
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
+        trained: the export of the student that was trained on for the passes, where it was.
+
+    Raises:
+        CannotApply: a pass that the task asks for has nothing to do on this student.
     """
-    files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
-    chosen = choose_variant(measure(files), context.spec.requirements)
+    asked = asked_passes(context.spec)
+    files: dict[tuple[str, ...], Path] = {(): folder / FULL}
+    for passes in (asked,) if asked else SEQUENCES:
+        source = trained or folder / FULL
+        made = apply_passes(passes, source, folder, calibration, is_asked=bool(asked))
+        for left, reason in made.left_out.items():
+            note = f"{' + '.join(passes)}: {left} left out: {reason}"
+            context.listener(Event(name, "note", note))
+        files.setdefault((AWARE, *made.passes) if trained else made.passes, made.file)
+    measured = measure(files)
+    chosen = as_asked(measured) if asked else choose_variant(measured, context.spec.requirements)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -140,69 +152,6 @@ def compress_and_keep(
             file.unlink()
     write_json(folder / VARIANTS, [asdict(v) for v in chosen])
     return best
-
-
-def read_variants(folder: Path) -> tuple[Variant, ...]:
-    """What `compress_and_keep` tried."""
-    rows = read_json(folder / VARIANTS)
-    return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
-
-
-def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
-    """Mark the one to keep and give every other one its reason.
-
-    Of those that lose no more than MOST_LOST_ACCURACY against full precision: first those within
-    size and latency, then the smallest. Sizes within 3 % and times within 15 % of each other count
-    as equal (a machine's noise is no reason): there the one nearest to full precision wins.
-    """
-    full = variants[0]
-    sound = [
-        v for v in variants
-        if v.accuracy >= full.accuracy - MOST_LOST_ACCURACY and v.agreement >= LEAST_AGREEMENT
-    ]  # fmt: skip
-
-    def within(v: Variant) -> bool:
-        size_ok = required.size_mb is None or v.size_bytes <= required.size_mb * 1e6
-        p95 = required.latency_p95_ms
-        return size_ok and (p95 is None or v.p95_ms <= p95)
-
-    pool = [v for v in sound if within(v)] or sound
-    smallest = min(v.size_bytes for v in pool)
-    small = [v for v in pool if v.size_bytes <= SAME_SIZE * smallest]
-    fastest = min(v.p50_ms for v in small)
-    quick = [v for v in small if v.p50_ms <= SAME_TIME * fastest]
-    best = max(quick, key=lambda v: (v.agreement, -v.p50_ms))
-    return [_judged(v, v is best, v in sound, full, best, within(v)) for v in variants]
-
-
-def _judged(
-    v: Variant, kept: bool, sound: bool, full: Variant, best: Variant, within: bool
-) -> Variant:
-    values = asdict(v) | {"passes": v.passes, "kept": kept}
-    if kept:
-        return Variant(**values)
-    if not sound:
-        reason = (
-            f"costs quality: accuracy {full.accuracy:.4f} → {v.accuracy:.4f}, "
-            f"{1 - v.agreement:.1%} of the answers change"
-        )
-    elif not within:
-        reason = (
-            f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
-        )
-    elif v.size_bytes > SAME_SIZE * best.size_bytes:
-        reason = (
-            f"does not pay: {v.size_bytes / 1e6:.2f} MB where {best.size_bytes / 1e6:.2f} MB "
-            "serve as well"
-        )
-    elif v.p50_ms > SAME_TIME * best.p50_ms:
-        reason = f"does not pay: p50 {v.p50_ms:.3f} ms where {best.p50_ms:.3f} ms serve as well"
-    else:
-        reason = (
-            f"does not pay: no smaller or faster, {1 - v.agreement:.2%} of the answers change "
-            f"instead of {1 - best.agreement:.2%}"
-        )
-    return Variant(**(values | {"reason": reason}))
 
 
 class _Bench:
@@ -256,16 +205,6 @@ def single_outputs(session: Session, texts: Encoded) -> tuple[np.ndarray, np.nda
         outputs.append(session.run(ids, np.ones_like(ids)))
     logits, features = (np.concatenate(part) for part in zip(*outputs, strict=True))
     return logits, features
-
-
-def _apply(
-    passes: tuple[str, ...], full: Path, folder: Path, calibration: Sequence[Mapping[str, Any]]
-) -> Path:
-    current = full
-    for index, name in enumerate(passes):
-        target = folder / f"{'-'.join(passes[: index + 1])}.onnx"
-        current = PASSES.load(name)()(current, to=target, calibration=calibration)
-    return current
 
 
 def calibration_inputs(

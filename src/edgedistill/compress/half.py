@@ -1,0 +1,34 @@
+"""Matrices in IEEE half precision on the disk, widened once when the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+
+from edgedistill.compress.expansion import plain_matrices, take_out
+from edgedistill.compress.refusal import nothing_to_take
+from edgedistill.compress.symmetric import in_half
+
+
+class Float16Weights:
+    """Half the bytes, eleven bits of each weight; values beyond half precision's range are cut."""
+
+    needs_calibration: ClassVar[bool] = False
+
+    def __call__(
+        self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
+    ) -> Path:
+        model = onnx.load(artefact)
+        matrices = plain_matrices(model.graph)
+        if not matrices:
+            raise nothing_to_take(model.graph, "matrices beside tables")
+        for matrix in matrices:
+            values, make = take_out(model.graph, matrix)
+            make.add("Cast", [make.keep("half", in_half(values))], to=onnx.TensorProto.FLOAT)
+            make.insert(0, matrix.name)
+        onnx.save(model, to)
+        return to

@@ -1,0 +1,53 @@
+"""Passes one after another on one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.compress.passes import PASSES
+from edgedistill.core.errors import CannotApply
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The file, the passes that made it, and those that were left out, each with its reason."""
+
+    file: Path
+    passes: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+def apply_passes(
+    passes: Sequence[str],
+    full: Path,
+    folder: Path,
+    calibration: Sequence[Mapping[str, np.ndarray]],
+    *,
+    is_asked: bool = False,
+) -> Applied:
+    """Apply `passes` to the export `full`, with the files in between in `folder`.
+
+    Args:
+        is_asked: whether a person wrote the sequence: then a pass that has nothing to do is an
+            error. Otherwise it is left out, for a sequence is meant for all families.
+
+    Raises:
+        CannotApply: of a sequence that was asked for, with the place in it.
+    """
+    current, applied, left_out = full, tuple[str, ...](), dict[str, str]()
+    for place, name in enumerate(passes):
+        target = folder / f"{'-'.join((*applied, name))}.onnx"
+        try:
+            current = PASSES.load(name)()(current, to=target, calibration=calibration)
+        except CannotApply as error:
+            if is_asked:
+                where = f"compress.artefact.{place}"
+                raise CannotApply(f"{name}: {error.what}", where=where, fix=error.fix) from error
+            left_out[name] = error.what
+        else:
+            applied = (*applied, name)
+    return Applied(current, applied, left_out)

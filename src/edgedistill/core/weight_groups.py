@@ -1,0 +1,25 @@
+"""Which matrices are stored in groups of few bits, and how many weights share a scale.
+
+Passes over a file round by it, and training for such a file must round alike.
+"""
+
+from __future__ import annotations
+
+#: Weights of an output that share a scale, where the layer is as wide.
+GROUP = 128
+#: What ONNX Runtime's MatMulNBits asks of a group: a power of two, and no smaller.
+_LEAST_GROUP = 16
+#: Smaller matrices are left alone: their bytes do not pay for the extra operators.
+MIN_BYTES = 16_384
+MIN_WIDTH = 4
+
+
+def group_size(width: int) -> int:
+    """GROUP, or the smallest group that holds all inputs of a narrower layer."""
+    return min(GROUP, max(_LEAST_GROUP, 1 << (width - 1).bit_length()))
+
+
+def is_large(rows: int, columns: int) -> bool:
+    """Whether a matrix in FP32 is worth a form of its own."""
+    # Of a narrower one the scales would weigh more than what is saved.
+    return min(rows, columns) >= MIN_WIDTH and rows * columns * 4 >= MIN_BYTES

@@ -1,0 +1,114 @@
+"""Files of one student, by the passes that made them: which one is kept, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgedistill.core.files import read_json
+
+VARIANTS = "variants.json"
+#: A pass may cost this share of the validation answers against full precision.
+MOST_LOST_ACCURACY = 0.003
+LEAST_AGREEMENT = 0.985
+SAME_SIZE = 1.03
+SAME_TIME = 1.15
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One sequence of passes, measured on validation. `size_bytes`: model and tokenizer."""
+
+    passes: tuple[str, ...]
+    size_bytes: int
+    accuracy: float
+    agreement: float
+    p50_ms: float
+    p95_ms: float
+    kept: bool = False
+    reason: str = ""
+
+
+def read_variants(folder: Path) -> tuple[Variant, ...]:
+    """What `compress_and_keep` tried."""
+    rows = read_json(folder / VARIANTS)
+    return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
+
+
+def asked_passes(spec: Any) -> tuple[str, ...]:
+    """The sequence that a task file names; empty where it leaves the choice."""
+    return tuple(spec.compress.artefact or ()) if spec.compress else ()
+
+
+def asked_settings(spec: Any) -> dict[str, Any] | None:
+    """All that the task file says of compression, as plain values; None where it says nothing."""
+    return spec.compress.model_dump(mode="json") if spec.compress else None
+
+
+def as_asked(variants: Sequence[Variant]) -> list[Variant]:
+    """The passes that a task file names are kept, whatever they cost: the ledger tells it."""
+    return [
+        replace(
+            v, kept=bool(v.passes), reason="named in the task file" if v.passes else "not asked for"
+        )
+        for v in variants
+    ]
+
+
+def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
+    """Mark the one to keep and give every other one its reason.
+
+    Of those that lose no more than MOST_LOST_ACCURACY against full precision: first those within
+    size and latency, then the smallest. Sizes within 3 % and times within 15 % of each other count
+    as equal (a machine's noise is no reason): there the one nearest to full precision wins.
+    """
+    full = variants[0]
+    sound = [
+        v for v in variants
+        if v.accuracy >= full.accuracy - MOST_LOST_ACCURACY and v.agreement >= LEAST_AGREEMENT
+    ]  # fmt: skip
+
+    def within(v: Variant) -> bool:
+        size_ok = required.size_mb is None or v.size_bytes <= required.size_mb * 1e6
+        p95 = required.latency_p95_ms
+        return size_ok and (p95 is None or v.p95_ms <= p95)
+
+    pool = [v for v in sound if within(v)] or sound
+    smallest = min(v.size_bytes for v in pool)
+    small = [v for v in pool if v.size_bytes <= SAME_SIZE * smallest]
+    fastest = min(v.p50_ms for v in small)
+    quick = [v for v in small if v.p50_ms <= SAME_TIME * fastest]
+    best = max(quick, key=lambda v: (v.agreement, -v.p50_ms))
+    return [_judged(v, v is best, v in sound, full, best, within(v)) for v in variants]
+
+
+def _judged(
+    v: Variant, kept: bool, sound: bool, full: Variant, best: Variant, within: bool
+) -> Variant:
+    values = asdict(v) | {"passes": v.passes, "kept": kept}
+    if kept:
+        return Variant(**values)
+    if not sound:
+        reason = (
+            f"costs quality: accuracy {full.accuracy:.4f} → {v.accuracy:.4f}, "
+            f"{1 - v.agreement:.1%} of the answers change"
+        )
+    elif not within:
+        reason = (
+            f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
+        )
+    elif v.size_bytes > SAME_SIZE * best.size_bytes:
+        reason = (
+            f"does not pay: {v.size_bytes / 1e6:.2f} MB where {best.size_bytes / 1e6:.2f} MB "
+            "serve as well"
+        )
+    elif v.p50_ms > SAME_TIME * best.p50_ms:
+        reason = f"does not pay: p50 {v.p50_ms:.3f} ms where {best.p50_ms:.3f} ms serve as well"
+    else:
+        reason = (
+            f"does not pay: no smaller or faster, {1 - v.agreement:.2%} of the answers change "
+            f"instead of {1 - best.agreement:.2%}"
+        )
+    return Variant(**(values | {"reason": reason}))

@@ -1,0 +1,75 @@
+"""Training for INT4: the weights of every product are read as the file will hold them.
+
+Forward each matrix is rounded to the grid of four bits by group, backward the rounding counts as
+the identity (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432). What learns are
+the unrounded weights behind; scales follow from them at every step as they will for the file.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from edgedistill.core.errors import CannotApply
+from edgedistill.core.weight_groups import group_size, is_large
+
+_LEAST, _LARGEST = -8, 7
+
+
+def on_grid(weight: Tensor) -> Tensor:
+    """Each of the weights [out, in] at the nearest step of its group; rounded twice, it stays.
+
+    The largest of a group lies on the grid by itself, so the grid that is found of the rounded
+    weights is the one they were rounded to.
+    """
+    out, width = weight.shape
+    size = group_size(width)
+    groups = nn.functional.pad(weight, (0, -width % size)).reshape(out, -1, size)
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    scales = largest / _LEAST
+    scales = torch.where(scales == 0, torch.ones_like(scales), scales)
+    steps = (groups / scales).round().clamp(_LEAST, _LARGEST)
+    return (steps * scales).reshape(out, -1)[:, :width]
+
+
+class _OnGrid(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        # The value is what is rounded, exactly; the gradient is the weight's.
+        return on_grid(weight).detach() + (weight - weight.detach())
+
+
+def hold_on_grid(model: nn.Module) -> list[str]:
+    """Let every large product of `model` read its weights rounded; their names.
+
+    Raises:
+        CannotApply: there is none, or a matrix is tied to another module.
+    """
+    uses: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+    held = []
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear) or not is_large(*module.weight.shape):
+            continue
+        if uses[id(module.weight)] > 1:
+            raise CannotApply(
+                f"{name}.weight is tied to another module, which needs it unrounded",
+                fix="leave out quantisation_aware",
+            )
+        parametrize.register_parametrization(module, "weight", _OnGrid())
+        held.append(name)
+    if not held:
+        raise CannotApply(
+            "the student has no matrix products that are worth four bits",
+            fix="leave out quantisation_aware",
+        )
+    return held
+
+
+def leave_on_grid(model: nn.Module, held: list[str]) -> None:
+    """End `hold_on_grid`: the rounded weights become the model's own."""
+    for name in held:
+        module = model.get_submodule(name)
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
