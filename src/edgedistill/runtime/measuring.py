@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -223,15 +222,3 @@ def pinned(num_cpus: int) -> Iterator[tuple[int, ...]]:
         yield chosen
     finally:
         os.sched_setaffinity(0, before)
-
-
-def peak_memory_bytes(path: str | Path, texts: Sequence[str]) -> int:
-    """Most resident memory of a fresh process that loads the bundle and answers `texts`.
-
-    A fresh one, because this process may hold a teacher: Python, numpy and ONNX Runtime count,
-    as they would on a device.
-    """
-    from edgedistill.runtime.worker_process import run_worker
-
-    request = {"path": str(path), "texts": list(texts)}
-    return int(run_worker(request).answer["peak_memory_bytes"])

@@ -2,14 +2,17 @@
 
     python -m edgedistill.runtime.worker < request.json
 
-The request names `path`, `texts`, and optionally `threads`, `cpus`, `num_samples` (measure the
-speed with so many calls) and `started` (clock of the parent when it started this process).
+The request names `path`, `texts`, and optionally `threads`, `cpus`, `data_bytes` (most memory that
+the kernel lets it write to), `num_samples` (measure the speed with so many calls), `watts` (and
+then the energy, with the power of a busy core) and `started` (clock of the parent when it started
+this process).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -18,31 +21,57 @@ from typing import Any
 from edgedistill.core.errors import EdgeDistillError
 from edgedistill.runtime.resident_memory import peak_resident_bytes
 
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
 
 def work(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request."""
     begun = time.monotonic()
     # Before numpy and ONNX Runtime are imported: their threads inherit it.
-    if request.get("cpus"):
-        os.sched_setaffinity(0, request["cpus"])
+    _confine(request)
     from edgedistill.runtime.loading import load
 
     runner = load(request["path"], threads=request.get("threads"))
+    loaded = time.monotonic()
     texts = request["texts"]
     runner.predict(texts[:1])
     ready = time.monotonic()
     answer: dict[str, Any] = {
-        "load_ms": 1000.0 * (ready - begun),
+        "load_ms": 1000.0 * (loaded - begun),
+        "first_answer_ms": 1000.0 * (ready - loaded),
         "cold_start_ms": 1000.0 * (ready - request.get("started", begun)),
     }
     if request.get("num_samples"):
+        from edgedistill.runtime.energy import measure_energy
         from edgedistill.runtime.measuring import measure_speed
 
         answer["speed"] = asdict(measure_speed(runner, texts, num_samples=request["num_samples"]))
+        energy = measure_energy(lambda text: runner.predict([text]), texts, watts=request["watts"])
+        answer["energy"] = asdict(energy)
     else:
         runner.predict(texts)
+    if hasattr(os, "sched_getaffinity"):
+        answer["cpus"] = sorted(os.sched_getaffinity(0))
     answer["peak_memory_bytes"] = peak_resident_bytes()
     return answer
+
+
+def _confine(request: dict[str, Any]) -> None:
+    """Keep to the CPUs and the memory asked for, and to the life of the parent."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if request.get("cpus"):
+        os.sched_setaffinity(0, request["cpus"])
+    if request.get("data_bytes"):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        asked = request["data_bytes"]
+        kept = asked if most == resource.RLIM_INFINITY else min(asked, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (kept, kept))
 
 
 if __name__ == "__main__":
@@ -50,3 +79,5 @@ if __name__ == "__main__":
         json.dump(work(json.load(sys.stdin)), sys.stdout)
     except EdgeDistillError as error:
         sys.exit(error.what)
+    except MemoryError:
+        sys.exit("out of memory")

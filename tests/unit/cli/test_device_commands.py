@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,16 +142,21 @@ def test_verify_fails_on_a_changed_byte(bundle: Bundle) -> None:
 
 
 def test_bench_prints_figures_and_how_they_were_limited(bundle: Bundle) -> None:
-    output = run("bench", bundle.path, "--threads", 1, "--memory-mb", 900)
-    for part in ("p50", "p95", "p99", "cold start", "peak memory", "limits — memory"):
+    output = run("bench", bundle.path, "--threads", 1, "--memory-mb", 900, "--watts", 2)
+    for part in ("p50", "p95", "p99", "cold start", "peak memory", "energy"):
         assert part in output
+    assert "limits — memory, 900 MB: resident peak watched" in output
+    assert "NOT ENFORCED" not in output
+    assert "estimate: " in output or "counted by the processor" in output
 
 
 def test_bench_over_its_memory_exceeds_the_budget(bundle: Bundle) -> None:
     result = RUNNER.invoke(app, ["bench", str(bundle.path), "--memory-mb", "15", "--json"])
     assert json.loads(result.stdout)["exceeded"] is True
     assert isinstance(result.exception, BudgetExceeded)
-    assert "15 MB" in str(result.exception)
+    told = re.search(r"it needs ([\d.]+) MB of memory, the limit is 15 MB", str(result.exception))
+    assert told
+    assert 30 < float(told[1]) < 250
 
 
 def test_compare_prints_both_sides(bundle: Bundle, tmp_path: Path) -> None:

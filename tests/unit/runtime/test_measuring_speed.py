@@ -1,4 +1,4 @@
-"""Latency, throughput, limits, comparison."""
+"""Latency, throughput, comparison."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.core.errors import BudgetExceeded, BundleError, DataError
+from edgedistill.core.errors import DataError
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.comparing import compare
-from edgedistill.runtime.limits import bench
 from edgedistill.runtime.measuring import (
     Latency,
     alternate_ms,
     distribution_free_upper,
     measure_speed,
-    peak_memory_bytes,
     pinned,
 )
-from edgedistill.runtime.resident_memory import peak_resident_bytes
-from edgedistill.runtime.worker_process import run_worker
 from small_bundle import TEXTS, make_bundle, make_guard, make_manifest
 
 
@@ -102,57 +98,6 @@ def test_speed_of_a_classifier(classifier: Classifier) -> None:
     assert 0 < speed.model_latency.p50_ms < speed.latency.p50_ms < 50
     assert set(speed.throughput_per_s) == {1, 8, 32}
     assert min(speed.throughput_per_s.values()) > 20
-
-
-def test_bench_in_a_process_of_its_own(bundle: Bundle) -> None:
-    result = bench(bundle.path, threads=1, memory_mb=1000, num_samples=100)
-    assert not result.exceeded
-    assert result.memory_limit_bytes == 1_000_000_000
-    assert 20e6 < result.peak_memory_bytes < 1e9
-    assert result.load_ms is not None
-    assert result.cold_start_ms is not None
-    assert 1 < result.load_ms < result.cold_start_ms < 60_000
-    assert result.speed is not None
-    assert result.speed.latency.num_samples == 100
-    assert [note.split(":")[0] for note in result.limits] == ["CPUs", "memory"]
-    json.dumps(result.as_json(), allow_nan=False)
-
-
-def test_a_process_over_its_memory_is_stopped_and_says_so(bundle: Bundle) -> None:
-    begun = time.monotonic()
-    result = bench(bundle.path, memory_mb=15, num_samples=10_000_000)
-    assert result.exceeded
-    assert result.peak_memory_bytes > 15e6
-    assert result.speed is None
-    assert time.monotonic() - begun < 30
-
-
-def test_more_threads_than_cpus_are_said_not_to_be_pinned(bundle: Bundle) -> None:
-    too_many = len(os.sched_getaffinity(0)) + 1
-    result = bench(bundle.path, threads=too_many, num_samples=20)
-    assert "share" in result.limits[0]
-
-
-def test_a_failing_worker_tells_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no bundle here"):
-        run_worker({"path": str(tmp_path / "absent"), "texts": ["x"]})
-
-
-def test_a_worker_that_takes_too_long_is_stopped(bundle: Bundle) -> None:
-    request = {"path": str(bundle.path), "texts": list(TEXTS), "num_samples": 10_000_000}
-    with pytest.raises(BudgetExceeded, match="too long"):
-        run_worker(request, timeout_s=0.2)
-
-
-def test_peak_memory_is_that_of_a_fresh_process(bundle: Bundle) -> None:
-    ballast = np.ones(40_000_000)  # 320 MB in this process
-    assert (peak_resident_bytes() or 0) > 320e6
-    assert 20e6 < peak_memory_bytes(bundle.path, TEXTS) < 250e6
-    del ballast
-
-
-def test_the_peak_of_a_process_that_is_gone_is_unknown() -> None:
-    assert peak_resident_bytes(2**22 + 1) is None
 
 
 def test_two_bundles_on_the_same_rows(bundle: Bundle, tmp_path: Path) -> None:
