@@ -42,6 +42,15 @@ def process_costs(path: str | Path, texts: Sequence[str], *, num_starts: int = 1
     )
 
 
+def process_floor(kind: str, *, num_starts: int = 3) -> ProcessCosts:
+    """The same of processes that load what runs bundles of a kind, and no bundle."""
+    ended = [run_worker({"kind": kind}) for _ in range(num_starts)]
+    return ProcessCosts(
+        min(one.peak_memory_bytes for one in ended),
+        tuple(float(one.answer["cold_start_ms"]) for one in ended),
+    )
+
+
 def num_starts_for(confidence: float) -> int:
     """Starts whose median has an upper bound at this confidence, whatever their distribution.
 

@@ -2,7 +2,8 @@
 
     python -m edgedistill.runtime.worker < request.json
 
-The request names `path`, `texts`, and optionally `threads`, `cpus`, `data_bytes` (most memory that
+The request names `kind` alone, to load what runs bundles of a kind and nothing else, or `path`,
+`texts`, and optionally `threads`, `cpus`, `data_bytes` (most memory that
 the kernel lets it write to), `num_samples` (measure the speed with so many calls), `watts` (and
 then the energy, with the power of a busy core) and `started` (clock of the parent when it started
 this process).
@@ -30,8 +31,14 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     # Before numpy and ONNX Runtime are imported: their threads inherit it.
     _confine(request)
-    from edgedistill.runtime.loading import load
+    from edgedistill.runtime.loading import RUNNERS, load
 
+    if "kind" in request:
+        RUNNERS.load(request["kind"])
+        return {
+            "cold_start_ms": 1000.0 * (time.monotonic() - request["started"]),
+            "peak_memory_bytes": peak_resident_bytes(),
+        }
     runner = load(request["path"], threads=request.get("threads"))
     loaded = time.monotonic()
     texts = request["texts"]

@@ -74,7 +74,7 @@ def run_worker(
     if memory_bytes is None:
         raise BundleError(
             f"the measuring process failed: {ended.last_words or ended.code}",
-            where=str(request["path"]),
+            where=str(request.get("path", "edgedistill.runtime")),
         )
     # Libraries that are refused memory end in many ways (an import error, an abort, a crash), few
     # of which say so. Without the limit it fails for its own reason, or the limit was the reason.

@@ -56,7 +56,8 @@ class Footprint:
     `latency` includes tokenization, `model_latency` does not. `samples_ms` are single
     measurements behind `latency`, for the plot (a few thousand are plenty). Of models that write:
     `first_token` is from the request to the first piece of text, `tokens_per_s` new tokens over
-    the time of whole requests.
+    the time of whole requests. `cold_starts_ms`: of each process that was started, until its first
+    answer.
     """
 
     size_bytes: int
@@ -68,6 +69,7 @@ class Footprint:
     samples_ms: tuple[float, ...] = ()
     first_token: Latency | None = None
     tokens_per_s: float | None = None
+    cold_starts_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
