@@ -38,6 +38,16 @@ SERVICES = Catalogue(
     },
 )
 
+# Likewise: they reckon intervals as the factory does.
+COMPARISONS = Catalogue(
+    "form of a comparison",
+    {
+        "json": "edgedistill.evaluate.comparison:comparison_json",
+        "page": "edgedistill.evaluate.report.comparison_page:comparison_page",
+        "table": "edgedistill.evaluate.report.comparison_page:comparison_table",
+    },
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the device's commands to the command line."""
@@ -144,13 +154,29 @@ def verify(bundle: BundlePath, as_json: AsJson = False, threads: Threads = None)
 
 
 def compare(
-    first: BundlePath,
-    second: BundlePath,
-    on: Annotated[Path, typer.Option("--on", help="JSON Lines with text and, perhaps, label.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE BUNDLE…",
+            help="Bundles, or folders of runs; the original first.",
+            show_default=False,
+        ),
+    ],
+    on: Annotated[
+        Path,
+        typer.Option("--on", help="JSON Lines with text and, perhaps, label, response or record."),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with charts there.")
+    ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run two bundles on the same rows, timed in turn."""
+    """Run bundles on the same rows, timed in turn: size, speed, quality, what each keeps."""
+    if len(bundles) < 2:
+        raise SpecError("one bundle alone cannot be compared", fix="name two or more")
+    from edgedistill.cli.measured import comparison_lines
+    from edgedistill.core.files import storage_errors, write_text
     from edgedistill.runtime.comparing import compare as run_compare
     from edgedistill.runtime.json_lines import read_rows
 
@@ -160,25 +186,15 @@ def compare(
         raise DataError(
             f"cannot be read: {error}", where=str(on), fix="UTF-8 JSON Lines"
         ) from error
-    result = run_compare(first, second, rows, threads=threads)
+    result = run_compare(bundles, rows, threads=threads)
+    if html is not None:
+        with storage_errors(html.parent):
+            write_text(html, COMPARISONS.load("page")(result))
     if as_json:
-        _print_json(result.as_json())
+        _print_json(COMPARISONS.load("json")(result))
         return
-    _print(f"{'':24s}{'first':>14s}{'second':>14s}")
-    sides = (result.first, result.second)
-    lines = {
-        "accuracy": [f"{s.accuracy:.4f}" if s.accuracy is not None else "–" for s in sides],
-        "abstentions": [f"{s.abstention_rate:.1%}" for s in sides],
-        "bytes": [f"{s.size_bytes:,}" for s in sides],
-        "p50 ms": [f"{s.latency.p50_ms:.3f}" for s in sides],
-        "p95 ms": [f"{s.latency.p95_ms:.3f}" for s in sides],
-    }
-    for name, (left, right) in lines.items():
-        _print(f"{name:24s}{left:>14s}{right:>14s}")
-    _print(
-        f"same answer on {result.agreement:.2%} of {result.num_rows} rows; "
-        f"second over first: time × {result.speed_ratio:.2f}, bytes × {result.size_ratio:.2f}"
-    )
+    for line in comparison_lines(result, COMPARISONS.load("table")(result)):
+        _print(line)
 
 
 def serve(

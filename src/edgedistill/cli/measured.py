@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgedistill.evaluate.report.blocks import Table
+    from edgedistill.runtime.comparing import Comparison
     from edgedistill.runtime.limits import BenchResult
     from edgedistill.runtime.measuring import Speed
 
@@ -31,6 +33,19 @@ def bench_lines(result: BenchResult) -> Iterator[str]:
     for limit in result.limits:
         kept = "" if limit.enforced else "NOT ENFORCED, "
         yield f"limits — {limit.what}, {limit.asked}: {kept}{limit.how}"
+
+
+def comparison_lines(result: Comparison, table: Table) -> Iterator[str]:
+    """Bundles side by side, a column each, below them how they were measured."""
+    columns = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in table.rows]
+    widths = [max(len(cell) for cell in column) for column in columns]
+    for number, heading in enumerate(table.headings):
+        cells = [column[number].rjust(width) for column, width in zip(columns, widths, strict=True)]
+        yield "  ".join([heading.ljust(18), *cells]).rstrip()
+    yield (
+        f"{result.num_rows:,} rows, {result.num_labelled:,} of them say what is right; compared "
+        f"with {result.sides[0].label}; {result.threads} thread(s), timed in turn"
+    )
 
 
 def _speed_lines(speed: Speed) -> Iterator[str]:

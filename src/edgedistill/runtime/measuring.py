@@ -166,6 +166,15 @@ def alternate_ms(
     return [np.array(taken) for taken in samples]
 
 
+def block_sizes(num_samples: int, num_items: int) -> Iterator[int]:
+    """Calls in each block of one caller of `alternate_ms`, in order."""
+    taken = 0
+    while taken < num_samples:
+        size = min(_BLOCK, num_items - taken % num_items)
+        yield size
+        taken += size
+
+
 def measure_speed(runner: Runner, texts: Sequence[str], *, num_samples: int = 2000) -> Speed:
     """Latency with and without tokenization, and throughput, on the CPUs this process may use.
 

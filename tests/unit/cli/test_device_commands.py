@@ -24,7 +24,7 @@ from edgedistill.core.errors import (
 )
 from edgedistill.runtime.bundle import Bundle, write_archive
 from edgedistill.runtime.manifest import GOLDEN
-from small_bundle import OUT_OF_BOUNDS, make_bundle
+from small_bundle import OUT_OF_BOUNDS, make_bundle, make_manifest
 
 RUNNER = CliRunner()
 
@@ -163,10 +163,26 @@ def test_compare_prints_both_sides(bundle: Bundle, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "stop it now", "label": "cancel"}\n{"text": "where is my parcel"}\n')
     output = run("compare", bundle.path, bundle.path, "--on", rows)
-    assert "1.0000" in output
-    assert "same answer on 100.00% of 2 rows" in output
-    values = json.loads(run("compare", bundle.path, bundle.path, "--on", rows, "--json"))
+    lines = {line[:18].strip(): line[18:].split() for line in output.splitlines()}
+    assert lines["Same answer"] == ["100.00%", "100.00%"]
+    assert lines["Right"] == ["100.00%", "100.00%"]
+    assert "2 rows, 1 of them say what is right" in output
+    page = tmp_path / "page.html"
+    other = make_bundle(tmp_path / "other", manifest=make_manifest(name="other"))
+    arguments = ("compare", bundle.path, other.path, bundle.path, "--on", rows)
+    values = json.loads(run(*arguments, "--json", "--html", page))
     assert values["num_labelled"] == 1
+    assert [side["name"] for side in values["sides"]] == ["support", "other", "support"]
+    assert values["sides"][0]["retention"] is None
+    assert values["sides"][1]["retention"]["high"] == 1.0
+    assert page.read_text().count("<svg") == 4
+
+
+def test_compare_needs_two(bundle: Bundle, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "stop it now"}\n')
+    with pytest.raises(SpecError, match="cannot be compared"):
+        run("compare", bundle.path, "--on", rows)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"plain text"])

@@ -104,7 +104,7 @@ def test_html_opens_offline_and_runs_nothing(content: ReportContent) -> None:
     assert len(targets) >= 13
     assert set(targets) <= anchors
     assert not re.search(r"https?://|url\(|@import", document)
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 9
 
 
 def test_every_section_and_both_ends_say_the_verdict(content: ReportContent) -> None:

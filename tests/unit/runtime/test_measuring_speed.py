@@ -1,28 +1,24 @@
-"""Latency, throughput, comparison."""
+"""Latency and throughput."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgedistill.core.errors import DataError
-from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
-from edgedistill.runtime.comparing import compare
 from edgedistill.runtime.measuring import (
     Latency,
     alternate_ms,
+    block_sizes,
     distribution_free_upper,
     measure_speed,
     pinned,
 )
-from small_bundle import TEXTS, make_bundle, make_guard, make_manifest
+from small_bundle import TEXTS
 
 
 def test_bound_of_a_quantile_by_hand() -> None:
@@ -72,6 +68,17 @@ def test_callers_take_turns_in_blocks_after_a_warm_up() -> None:
     assert [len(samples) for samples in timed] == [300, 300]
 
 
+@pytest.mark.parametrize(("num_items", "rounds"), [(150, 2), (100, 3), (7, 4), (300, 1)])
+def test_blocks_are_those_in_which_callers_took_turns(num_items: int, rounds: int) -> None:
+    order: list[str] = []
+    timed = alternate_ms(
+        [lambda _: order.append("A"), lambda _: order.append("B")], range(num_items), rounds=rounds
+    )
+    measured = "".join(order[-2 * len(timed[0]) :])
+    blocks = list(block_sizes(len(timed[0]), num_items))
+    assert measured == "".join("A" * size + "B" * size for size in blocks)
+
+
 def test_times_are_milliseconds_of_the_call() -> None:
     timed = alternate_ms([lambda _: time.sleep(0.002)], [1], rounds=3)[0]
     assert 2.0 <= timed.min() < 20.0
@@ -98,36 +105,3 @@ def test_speed_of_a_classifier(classifier: Classifier) -> None:
     assert 0 < speed.model_latency.p50_ms < speed.latency.p50_ms < 50
     assert set(speed.throughput_per_s) == {1, 8, 32}
     assert min(speed.throughput_per_s.values()) > 20
-
-
-def test_two_bundles_on_the_same_rows(bundle: Bundle, tmp_path: Path) -> None:
-    strict = make_bundle(
-        tmp_path / "strict", manifest=make_manifest(name="strict"), guard=make_guard(threshold=-9.0)
-    )
-    rows = [
-        {"text": "where is my parcel", "label": "track"},
-        {"text": "stop it now", "label": "cancel"},
-        {"text": "i want my money back", "label": "track"},
-        {"text": "please cancel my order"},
-    ]
-    result = compare(bundle.path, strict.path, rows, num_timed=40)
-    assert (result.num_rows, result.num_labelled) == (4, 3)
-    assert result.first.accuracy == pytest.approx(2 / 3)
-    assert result.second.accuracy == pytest.approx(1 / 3)
-    assert (result.first.abstention_rate, result.second.abstention_rate) == (0.0, 0.5)
-    assert result.agreement == 0.5
-    assert result.size_ratio == 1.0
-    assert result.speed_ratio == result.second.latency.p50_ms / result.first.latency.p50_ms
-    assert result.second.name == "strict"
-    json.dumps(result.as_json(), allow_nan=False)
-
-
-def test_without_labels_there_is_no_accuracy(bundle: Bundle) -> None:
-    result = compare(bundle.path, bundle.path, [{"text": TEXTS[0]}], num_timed=10)
-    assert result.first.accuracy is None
-    assert result.agreement == 1.0
-
-
-def test_nothing_to_compare_on_is_an_error(bundle: Bundle) -> None:
-    with pytest.raises(DataError, match="no rows"):
-        compare(bundle.path, bundle.path, [])

@@ -23,6 +23,7 @@ from edgedistill.evaluate.report.ensemble import EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
+from edgedistill.evaluate.report.versions import Versions
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -311,6 +312,7 @@ class ReportContent:
     skipped: tuple[tuple[str, str], ...] = ()
     strategies: StrategiesTried | None = None
     passes: tuple[PassOutcome, ...] = ()
+    versions: Versions | None = None
     boundary: Boundary | None = None
     calibration: CalibrationSummary | None = None
     robustness: tuple[RobustnessRow, ...] = ()

@@ -96,7 +96,12 @@ figcaption { font-size: 13px; font-weight: 600; margin: 0 0 4px; }
 .chart .dot.series3 { fill: var(--series3); }
 .chart .dot.series4 { fill: var(--series4); }
 .chart .dot.faint { fill: var(--faint); fill-opacity: 0.6; }
+.chart .bar.series2 { fill: var(--series2); }
+.chart .bar.series3 { fill: var(--series3); }
 .chart .bar.soft { fill-opacity: 0.3; }
+.chart .strip { fill: none; stroke: var(--series1); stroke-width: 1.5; stroke-opacity: 0.22; }
+.chart .strip.series2 { stroke: var(--series2); }
+.chart .strip.faint { stroke: var(--muted); }
 @media print {
   :root { color-scheme: light; }
   body { background: #fff; font-size: 11pt; }

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.evaluate.span_metrics import exact_counts
+from edgedistill.core.requirements import BundleRequirements
+from edgedistill.evaluate.generation_metrics import FieldCounts
+from edgedistill.evaluate.span_metrics import exact_counts, retention
 from edgedistill.pipeline.extraction.outputs import GoldTexts, Said, said_by_file
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.stages.artefact import (
@@ -26,7 +28,8 @@ from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
 ROOMS = (
-    "export", "compress", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
+    "export", "compress", "models", "runtime", "evaluate/span_metrics",
+    "evaluate/generation_metrics", "evaluate/intervals", "pipeline/stages",
     "pipeline/extraction/artefact", "pipeline/extraction/outputs",
 )  # fmt: skip
 
@@ -63,6 +66,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "confidence": required.confidence,
     }  # fmt: skip
 
     def compute(folder: Path) -> None:
@@ -76,7 +80,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         gold = GoldTexts(ground.data.rows.validation, teacher)
 
         def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
-            return _measured(files, gold, required.threads)
+            return _measured(files, gold, required)
 
         compress_and_keep(context, "artefact", folder, calibration, measure)
 
@@ -85,12 +89,15 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
 
 
 def _measured(
-    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, threads: int
+    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, required: BundleRequirements
 ) -> list[Variant]:
     """Each file on the validation texts, and timed in turn."""
-    sessions = {p: Session(file.read_bytes(), threads=threads) for p, file in files.items()}
+    sessions = {
+        p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
+    }
     said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
     answers = {p: _answers(found, gold) for p, found in said.items()}
+    counts = {p: exact_counts(gold.found(found.tags), gold.spans) for p, found in said.items()}
     timed = alternate_ms(
         [_caller(session, gold) for session in sessions.values()],
         [document.text for document in gold.documents[:NUM_TIMED]],
@@ -107,9 +114,20 @@ def _measured(
             ),
             p50_ms=float(np.percentile(milliseconds, 50)),
             p95_ms=float(np.percentile(milliseconds, 95)),
+            retention=_retention(counts[()], counts[passes], required.confidence),
         )
         for passes, milliseconds in zip(sessions, timed, strict=True)
     ]
+
+
+def _retention(
+    full: FieldCounts, own: FieldCounts, confidence: float
+) -> tuple[float, float, float] | None:
+    """Of the span F1 in full precision."""
+    if not full.num_right.any():
+        return None
+    kept = retention(full, own, confidence=confidence)
+    return kept.value, kept.low, kept.high
 
 
 def _answers(said: Said, gold: GoldTexts) -> list[np.ndarray]:

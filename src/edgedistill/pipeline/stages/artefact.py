@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgedistill.compress.passes import PASSES, SEQUENCES
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
+from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
@@ -43,7 +44,12 @@ SAME_TIME = 1.15
 
 @dataclass(frozen=True)
 class Variant:
-    """One sequence of passes, measured on validation. `size_bytes`: model and tokenizer."""
+    """One sequence of passes, measured on validation.
+
+    `size_bytes`: model and tokenizer. `retention`: share of the score in full precision that it
+    keeps, paired by row, with its bounds (value, low, high); None where that scores nothing.
+    `bytes_by_pass`: after each pass.
+    """
 
     passes: tuple[str, ...]
     size_bytes: int
@@ -53,6 +59,8 @@ class Variant:
     p95_ms: float
     kept: bool = False
     reason: str = ""
+    retention: tuple[float, float, float] | None = None
+    bytes_by_pass: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
+        "confidence": required.confidence,
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -108,8 +117,9 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(
-        name, inputs, compute, rooms=("export", "compress", "models", "runtime", "pipeline/stages")
-    )
+        name, inputs, compute,
+        rooms=("export", "compress", "models", "runtime", "pipeline/stages", "evaluate/intervals"),
+    )  # fmt: skip
     variants = read_variants(stage.folder)
     return Artefact(student, stage, next(v for v in variants if v.kept), variants)
 
@@ -128,7 +138,10 @@ def compress_and_keep(
         measure: of the files by their passes, full precision first.
     """
     files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
-    chosen = choose_variant(measure(files), context.spec.requirements)
+    chosen = [
+        replace(variant, bytes_by_pass=_bytes_by_pass(variant, files[variant.passes], folder))
+        for variant in choose_variant(measure(files), context.spec.requirements)
+    ]
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -142,10 +155,20 @@ def compress_and_keep(
     return best
 
 
+def _bytes_by_pass(variant: Variant, file: Path, folder: Path) -> tuple[int, ...]:
+    """Model and tokenizer after each pass, of the files that `_apply` left on its way."""
+    beside = variant.size_bytes - file.stat().st_size
+    steps = [variant.passes[:num] for num in range(1, len(variant.passes) + 1)]
+    return tuple((folder / _file_name(step)).stat().st_size + beside for step in steps)
+
+
 def read_variants(folder: Path) -> tuple[Variant, ...]:
     """What `compress_and_keep` tried."""
-    rows = read_json(folder / VARIANTS)
-    return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
+    # JSON has no tuples, and no field of a variant is a list.
+    return tuple(
+        Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        for row in read_json(folder / VARIANTS)
+    )
 
 
 def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
@@ -210,6 +233,7 @@ class _Bench:
 
     def __init__(self, context: Context, data: PreparedData, teacher: Teacher) -> None:
         self.threads = context.spec.requirements.threads
+        self.confidence = context.spec.requirements.confidence
         self.texts = data.dataset.texts("validation")
         self.encoder = teacher.encoder
         self.encoded = self.encoder.encode(self.texts)
@@ -236,9 +260,16 @@ class _Bench:
                 agreement=float((answers[passes] == reference).mean()),
                 p50_ms=float(np.percentile(milliseconds, 50)),
                 p95_ms=float(np.percentile(milliseconds, 95)),
+                retention=self._retention(passes),
             )
             for passes, milliseconds in zip(sessions, timed, strict=True)
         ]
+
+    def _retention(self, passes: tuple[str, ...]) -> tuple[float, float, float] | None:
+        if not self.right[()].any():
+            return None
+        kept = retention_interval(self.right[()], self.right[passes], confidence=self.confidence)
+        return kept.value, kept.low, kept.high
 
     def _caller(self, session: Session) -> Any:
         def call(text: str) -> None:
@@ -258,12 +289,16 @@ def single_outputs(session: Session, texts: Encoded) -> tuple[np.ndarray, np.nda
     return logits, features
 
 
+def _file_name(passes: tuple[str, ...]) -> str:
+    return f"{'-'.join(passes)}.onnx"
+
+
 def _apply(
     passes: tuple[str, ...], full: Path, folder: Path, calibration: Sequence[Mapping[str, Any]]
 ) -> Path:
     current = full
     for index, name in enumerate(passes):
-        target = folder / f"{'-'.join(passes[: index + 1])}.onnx"
+        target = folder / _file_name(passes[: index + 1])
         current = PASSES.load(name)()(current, to=target, calibration=calibration)
     return current
 
