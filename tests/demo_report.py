@@ -181,7 +181,6 @@ def _versions() -> Versions:
                     scores[number] / scores[0], scores[number] / scores[0] - 0.004, 1.001
                 ),
                 kept=kept, chosen=kept and c.chosen, on_front=kept and c.on_front,
-                note=(c.note, c.note, "costs quality: 2.5% of the answers change")[number],
             ))  # fmt: skip
     steps = (("full precision", 6_640_000), ("int8_tables", 2_310_000), ("static_int8", 1_843_211))
     return Versions(tuple(rows), "teacher", 90_870_000, 3.78, 0.963, steps)

@@ -29,8 +29,6 @@ class Measured(Protocol):
     @property
     def kept(self) -> bool: ...
     @property
-    def reason(self) -> str: ...
-    @property
     def retention(self) -> tuple[float, float, float] | None: ...
 
 
@@ -60,9 +58,9 @@ def version_of(
 
 
 def versions_of_student(
-    of: str, variants: Sequence[Variant], *, chosen: bool = True, note: str = ""
+    of: str, variants: Sequence[Variant], *, chosen: bool = True
 ) -> list[Version]:
-    """Sequences of passes; `chosen`: the one that is kept ships; `note`: why it does not."""
+    """Sequences of passes; `chosen`: the one that is kept ships."""
     return [
         version_of(
             of,
@@ -72,7 +70,6 @@ def versions_of_student(
             variant.accuracy,
             least_agreement=LEAST_AGREEMENT,
             chosen=chosen and variant.kept,
-            note=note if variant.kept else variant.reason,
         )
         for variant in variants
     ]
@@ -90,7 +87,7 @@ def versions_of_run(
         version
         for t in tried if t.artefact
         for version in versions_of_student(
-            t.candidate.name, t.artefact.variants, chosen=t.chosen, note=t.reason
+            t.candidate.name, t.artefact.variants, chosen=t.chosen
         )
     ]  # fmt: skip
     shipped = next(t.artefact for t in tried if t.artefact and t.chosen)

@@ -59,7 +59,6 @@ def _original_and_bundle(content: ReportContent) -> Table | None:
             data_size(footprint.size_bytes),
             ratio(shipped.teacher.size_bytes, footprint.size_bytes) if is_bundle else MISSING,
             milliseconds(footprint.latency.p50_ms),
-            milliseconds(footprint.latency.p95_ms),
             ratio(shipped.teacher.latency.p50_ms, footprint.latency.p50_ms)
             if is_bundle else MISSING,
             percent_interval(quality.accuracy),
@@ -68,11 +67,11 @@ def _original_and_bundle(content: ReportContent) -> Table | None:
         ))  # fmt: skip
     score = content.quality.score if content.quality else "accuracy"
     score = f"{score[0].upper()}{score[1:]}"
-    headings = ("", "Size", "Smaller", "p50", "p95", "Faster", score, "Retention", "Ledger")
+    headings = ("", "Size", "Smaller", "p50", "Faster", score, "Retention", "Ledger")
     return Table(
         headings,
         tuple(rows),
-        frozenset(range(1, 8)),
+        frozenset(range(1, 7)),
         "On the test texts, timed in turn in one run; retention is paired by text.",
         frozenset({1}),
     )
@@ -100,9 +99,11 @@ def _role(row: Version) -> Role:
 
 
 def _all(versions: Versions) -> list[Block]:
-    ordered = sorted(versions.rows, key=lambda row: not row.chosen)
-    students = list(dict.fromkeys(row.of for row in ordered))
-    ordered.sort(key=lambda row: students.index(row.of))
+    # The student that ships before the others; its versions as they were made.
+    students = list(
+        dict.fromkeys(row.of for row in sorted(versions.rows, key=lambda row: not row.chosen))
+    )
+    ordered = sorted(versions.rows, key=lambda row: students.index(row.of))
     rows: list[tuple[Cell, ...]] = [
         (
             *((row.of,) if len(students) > 1 else ()),
@@ -112,11 +113,10 @@ def _all(versions: Versions) -> list[Block]:
             milliseconds(row.p95_ms),
             f"{row.times_faster:.2f}×",
             percent(row.score),
-            percent_interval(row.retention),
-            Mark(f"breaks: {percent(row.agreement, 1)} the same", "bad")
+            percent_interval(row.retention, 1),
+            Mark(f"{percent(row.agreement, 1)}, breaks", "bad")
             if row.breaks else percent(row.agreement, 1),
             _standing(row),
-            row.note,
         )
         for row in ordered
     ]  # fmt: skip
@@ -124,22 +124,21 @@ def _all(versions: Versions) -> list[Block]:
     headings = (
         *(("Student",) if len(students) > 1 else ()),
         "Version", "Size", "Smaller", "p95", "Faster", score, "Keeps", "Same answers", "Standing",
-        "Note",
     )  # fmt: skip
-    first = len(headings) - 9
+    first = len(headings) - 8
     num_front = sum(row.on_front for row in versions.rows)
     text = (
         f"{len(rows)} versions, {num_front} on the front: no other is at least as good in score, "
         "bytes and p95 and better in one. Smaller: than the original. Faster (p50, timed in turn), "
         "keeps (of the score, paired by row) and same answers: against the same student in full "
-        "precision. A version that changes more answers than the fidelity ledger lets pass is "
-        "marked."
+        "precision. A version that changes more answers than the fidelity ledger lets pass breaks "
+        "it. Why each was declined stands under what was tried."
     )
     chosen = frozenset(i for i, row in enumerate(ordered) if row.chosen)
     table = Table(
         headings,
         tuple(rows),
-        frozenset(range(first, first + 6)),
+        frozenset(range(first, first + 7)),
         "On validation texts.",
         emphasised=chosen,
     )

@@ -44,7 +44,7 @@ section {
   background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 20px 22px 12px; margin: 0 0 18px;
 }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
 .figures { margin: 4px 0 18px; }
 .figures div { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
 .figures dt, .figures p { color: var(--muted); font-size: 12.5px; margin: 0; }

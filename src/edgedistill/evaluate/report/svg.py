@@ -152,8 +152,10 @@ class Chart:
     def strip(self, x: Sequence[float], y: tuple[float, float], style: str) -> None:
         """A thin upright stroke at each x, between two y values; many make a shade."""
         top, foot = sorted((self._at_y(y[0]), self._at_y(y[1])))
-        path = "".join(f"M{self._at_x(value)} {top}V{foot}" for value in x)
-        self._parts.append(f'<path class="strip {style}" d="{path}"/>')
+        # An element each: strokes of one path would not darken where they cross.
+        self._parts += [
+            f'<path class="strip {style}" d="M{self._at_x(value)} {top}V{foot}"/>' for value in x
+        ]
 
     def note(self, x: float, y: float, text: str) -> None:
         """A line of text that begins at a point."""

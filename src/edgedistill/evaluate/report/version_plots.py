@@ -19,8 +19,8 @@ _STYLES: dict[Role, tuple[str, str]] = {
     "original": ("series3", "original"),
     "other": ("faint", "dominated"),
 }
-_MOST_NAMES = 7
-_MOST_STROKES = 220
+_MOST_NAMES = 6
+_MOST_STROKES = 180
 _LONGEST_NAME = 34
 _LEAST_MS = 1e-6
 """A logarithm has no place for what a coarse clock calls 0."""

@@ -19,7 +19,7 @@ class Version:
     precision that it keeps, paired by row. `agreement`: share of answers that it leaves as full
     precision gives them, `least_agreement`: what the fidelity ledger asks of the file that ships.
     `kept`: of the versions of its student. `chosen`: ships. `on_front`: no other version is at
-    least as good in score, bytes and p95 and better in one. `note`: why it was not taken.
+    least as good in score, bytes and p95 and better in one.
     """
 
     of: str
@@ -35,7 +35,6 @@ class Version:
     kept: bool = False
     chosen: bool = False
     on_front: bool = False
-    note: str = ""
 
     @property
     def name(self) -> str:

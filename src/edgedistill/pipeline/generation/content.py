@@ -124,7 +124,7 @@ def _versions(made: Made, measured: Measured) -> Versions:
     rows = [
         version_of(
             "student", format_name(v.kind), v, variants[0], v.score,
-            least_agreement=least_agreement(v.kind), chosen=v.kept, note=v.reason,
+            least_agreement=least_agreement(v.kind), chosen=v.kept,
         )
         for v in variants
     ]  # fmt: skip
