@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgedistill.core.artefacts import Interval
@@ -180,9 +182,17 @@ def _versions() -> Versions:
                 retention=None if not number else Interval(
                     scores[number] / scores[0], scores[number] / scores[0] - 0.004, 1.001
                 ),
-                kept=kept, chosen=kept and c.chosen, on_front=kept and c.on_front,
+                kept=kept, chosen=kept and c.chosen,
             ))  # fmt: skip
     steps = (("full precision", 6_640_000), ("int8_tables", 2_310_000), ("static_int8", 1_843_211))
+    costs = [(-row.score, row.size_bytes, row.p95_ms) for row in rows]
+    rows = [
+        replace(row, on_front=not any(
+            other != own and all(a <= b for a, b in zip(other, own, strict=True))
+            for other in costs
+        ))
+        for row, own in zip(rows, costs, strict=True)
+    ]  # fmt: skip
     return Versions(tuple(rows), "teacher", 90_870_000, 3.78, 0.963, steps)
 
 

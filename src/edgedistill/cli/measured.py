@@ -37,11 +37,14 @@ def bench_lines(result: BenchResult) -> Iterator[str]:
 
 def comparison_lines(result: Comparison, table: Table) -> Iterator[str]:
     """Bundles side by side, a column each, below them how they were measured."""
-    columns = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in table.rows]
-    widths = [max(len(cell) for cell in column) for column in columns]
-    for number, heading in enumerate(table.headings):
-        cells = [column[number].rjust(width) for column, width in zip(columns, widths, strict=True)]
-        yield "  ".join([heading.ljust(18), *cells]).rstrip()
+    rows = [
+        table.headings,
+        *([cell if isinstance(cell, str) else cell.text for cell in row] for row in table.rows),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.headings))]
+    for name, *cells in rows:
+        told = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        yield "  ".join([name.ljust(widths[0]), *told])
     yield (
         f"{result.num_rows:,} rows, {result.num_labelled:,} of them say what is right; compared "
         f"with {result.sides[0].label}; {result.threads} thread(s), timed in turn"

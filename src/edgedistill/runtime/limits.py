@@ -94,11 +94,10 @@ def bench(
     memory_bytes = round(memory_mb * 1e6) if memory_mb is not None else None
     cpus, limit_of_cpus = _choose_cpus(cores or threads)
     common = {"path": str(path), "threads": threads, "cpus": cpus}
+    requests: list[dict[str, Any]] = [{"texts": texts[:1]}] * num_starts
+    requests = [*requests, {"texts": texts, "num_samples": num_samples, "watts": watts}]
     ended: list[Outcome] = []
-    for request in (
-        *[{"texts": texts[:1]}] * num_starts,
-        {"texts": texts, "num_samples": num_samples, "watts": watts},
-    ):
+    for request in requests:
         ended.append(run_worker({**common, **request}, memory_bytes=memory_bytes))
         if ended[-1].exceeded:
             break

@@ -216,6 +216,7 @@ def test_scales_hold_their_values_between_round_ticks() -> None:
     assert 0 < log.fraction(0.35) < log.fraction(1.0) < log.fraction(29.0) < 1
     assert {1.0, 10.0} <= set(log.ticks)
     assert log_scale(2.0, 2.0).fraction(2.0) == pytest.approx(0.5)
+    assert len(log_scale(0.0011, 0.0013).ticks) >= 2
 
 
 def test_one_candidate_with_no_latency_still_plots(content: ReportContent) -> None:

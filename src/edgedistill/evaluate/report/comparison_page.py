@@ -24,11 +24,6 @@ from edgedistill.evaluate.report.version_plots import (
 )
 from edgedistill.runtime.comparing import Comparison, SpeedUp
 
-HEADINGS = (
-    "Bundle", "Size", "Smaller", "p50", "p95", "Faster", "Right", "Retention", "Abstains",
-    "Same answer", "Failed its verdict",
-)  # fmt: skip
-
 
 def comparison_page(comparison: Comparison) -> str:
     """The whole document."""
@@ -56,24 +51,27 @@ def _blocks(comparison: Comparison) -> list[Block]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One row a bundle; intervals at 95 %, paired by row or by block of calls."""
-    rows: list[tuple[Cell, ...]] = [
-        (
-            side.label,
-            data_size(side.size_bytes),
-            f"{side.times_smaller:.2f}×",
-            milliseconds(side.latency.p50_ms),
-            milliseconds(side.latency.p95_ms),
-            _times(side.times_faster),
-            percent(side.accuracy),
-            percent_interval(kept),
-            percent(side.abstention_rate, 1),
-            percent(side.agreement),
-            Mark(", ".join(side.failed), "bad") if side.failed else MISSING,
-        )
-        for side, kept in zip(comparison.sides, retentions(comparison), strict=True)
-    ]
-    return Table(HEADINGS, tuple(rows), frozenset(range(1, 10)))
+    """One column a bundle; intervals at 95 %, paired by row or by block of calls."""
+    sides, kept = comparison.sides, retentions(comparison)
+    rows: tuple[tuple[Cell, ...], ...] = (
+        ("Size", *(data_size(side.size_bytes) for side in sides)),
+        ("Smaller", *(f"{side.times_smaller:.2f}×" for side in sides)),
+        ("p50", *(milliseconds(side.latency.p50_ms) for side in sides)),
+        ("p95", *(milliseconds(side.latency.p95_ms) for side in sides)),
+        ("p99", *(milliseconds(side.latency.p99_ms) for side in sides)),
+        ("Faster", *(_times(side.times_faster) for side in sides)),
+        ("Right", *(percent(side.accuracy) for side in sides)),
+        ("Retention", *(percent_interval(interval) for interval in kept)),
+        ("Abstains", *(percent(side.abstention_rate, 1) for side in sides)),
+        ("Same answer", *(percent(side.agreement) for side in sides)),
+        ("Failed its verdict", *(_failed(side.failed) for side in sides)),
+    )
+    headings = ("", *(side.label for side in sides))
+    return Table(headings, rows, frozenset(range(1, len(headings))))
+
+
+def _failed(failed: Sequence[str]) -> Cell:
+    return Mark(", ".join(failed), "bad") if failed else MISSING
 
 
 def _times(speed_up: SpeedUp) -> str:

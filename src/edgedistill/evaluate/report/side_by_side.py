@@ -114,8 +114,7 @@ def _all(versions: Versions) -> list[Block]:
             f"{row.times_faster:.2f}×",
             percent(row.score),
             percent_interval(row.retention, 1),
-            Mark(f"{percent(row.agreement, 1)}, breaks", "bad")
-            if row.breaks else percent(row.agreement, 1),
+            percent(row.agreement, 1),
             _standing(row),
         )
         for row in ordered
@@ -123,7 +122,7 @@ def _all(versions: Versions) -> list[Block]:
     score = f"{versions.score[0].upper()}{versions.score[1:]}"
     headings = (
         *(("Student",) if len(students) > 1 else ()),
-        "Version", "Size", "Smaller", "p95", "Faster", score, "Keeps", "Same answers", "Standing",
+        "Version", "Size", "Smaller", "p95", "Faster", score, "Keeps", "Same", "Standing",
     )  # fmt: skip
     first = len(headings) - 8
     num_front = sum(row.on_front for row in versions.rows)
@@ -148,6 +147,8 @@ def _all(versions: Versions) -> list[Block]:
 def _standing(row: Version) -> Mark:
     if row.chosen:
         return Mark("ships", "good")
+    if row.breaks:
+        return Mark("breaks", "bad")
     if row.kept:
         return Mark("its best", "neutral")
     return Mark("on the front" if row.on_front else "declined", "neutral")

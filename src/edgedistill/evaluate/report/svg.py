@@ -54,6 +54,9 @@ def log_scale(low: float, high: float) -> Scale:
     marks = [m * 10.0**e for e in exponents for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     if len(marks) > 6:
         marks = [m for m in marks if math.isclose(math.log10(m) % 1, 0, abs_tol=1e-9)] or marks
+    if len(marks) < 2:
+        # Between two of them, the ticks of a linear scale serve.
+        marks = [tick for tick in linear_scale(low, high).ticks if low <= tick <= high]
     return Scale(low, high, tuple(marks), logarithmic=True)
 
 

@@ -19,6 +19,7 @@ _STYLES: dict[Role, tuple[str, str]] = {
     "original": ("series3", "original"),
     "other": ("faint", "dominated"),
 }
+_FROM_BELOW: tuple[Role, ...] = ("other", "front", "original", "chosen")
 _MOST_NAMES = 6
 _MOST_STROKES = 180
 _LONGEST_NAME = 34
@@ -64,7 +65,7 @@ def _front_plot(
         if point.score > best:
             best, rising = point.score, [*rising, point]
     chart.line([cost(p) for p in rising], [p.score for p in rising], "series1 thin", steps=True)
-    for role in ("other", "front", "original", "chosen"):
+    for role in _FROM_BELOW:
         style, radius = _STYLES[role][0], 7.0 if role == "chosen" else 5.5
         for point in (p for p in points if p.role == role):
             chart.point(cost(point), point.score, radius, style, _told(point))
