@@ -64,6 +64,12 @@ def test_memory_and_cold_start_are_judged_and_versions_shown(
     assert 0 < result.measurements["cold_start_ms"] <= start.bound
 
     report = read_json(result.folder / "report.json")
+    # What was tried was held to the memory, too: each in a process of its own.
+    files = result.folder.parent.glob("store/artefact-static-*/variants.json")
+    peaks = [[row["peak_memory_bytes"] for row in read_json(file)] for file in files]
+    (held,) = (found for found in peaks if None not in found)
+    assert len(held) == len(report["versions"]["rows"])
+    assert all(20e6 < peak < 300e6 for peak in held)
     versions = report["versions"]
     (shipped,) = (row for row in versions["rows"] if row["chosen"])
     assert versions["bytes_by_pass"][0] == ["full precision", versions["rows"][0]["size_bytes"]]

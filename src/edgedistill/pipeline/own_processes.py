@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedistill.core.errors import SpecError
 from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task_file import place_of
-from edgedistill.runtime.processes import ProcessCosts, num_starts_for, process_costs, process_floor
+from edgedistill.runtime.processes import (
+    ProcessCosts,
+    file_peak_bytes,
+    num_starts_for,
+    process_costs,
+    process_floor,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Texts that a candidate is run on for its memory.
+NUM_ROWS = 32
 
 
 def own_processes(bundle: Path, texts: Sequence[str], required: BundleRequirements) -> ProcessCosts:
@@ -18,6 +30,30 @@ def own_processes(bundle: Path, texts: Sequence[str], required: BundleRequiremen
     return process_costs(
         bundle, texts, num_starts=num_starts_for(required.confidence) if asked else 1
     )
+
+
+def file_memory(
+    files: Mapping[tuple[str, ...], Path],
+    tokenizer: bytes,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    required: BundleRequirements,
+) -> dict[tuple[str, ...], int]:
+    """Resident memory of each file in a process held to what is required; none where nothing is.
+
+    Args:
+        files: ONNX files by their passes. tokenizer: as packed in the bundle.
+        inputs: what the graph takes, a text each; the first ones are run.
+    """
+    if required.memory_mb is None:
+        return {}
+    rows = [values["input_ids"][0] for values in inputs[:NUM_ROWS]]
+    return {
+        passes: file_peak_bytes(
+            file, tokenizer, rows,
+            threads=required.threads, memory_bytes=round(required.memory_mb * 1e6),
+        )
+        for passes, file in files.items()
+    }  # fmt: skip
 
 
 def require_possible(spec: Any, path: Path) -> None:

@@ -103,7 +103,7 @@ def bench(
             break
     starts = sorted((one.answer for one in ended if one.answer), key=lambda a: a["cold_start_ms"])
     last, middle = ended[-1], starts[(len(starts) - 1) // 2] if starts else {}
-    limits = (limit_of_cpus,)
+    limits: tuple[Limit, ...] = (limit_of_cpus,)
     if memory_bytes is not None:
         limits += (_limit_of_memory(memory_bytes, by_group=last.by_control_group),)
     return BenchResult(

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from edgedistill.runtime.manifest import TOKENIZER
 from edgedistill.runtime.worker_process import run_worker
 
 LEAST_STARTS = 5
@@ -49,6 +51,36 @@ def process_floor(kind: str, *, num_starts: int = 3) -> ProcessCosts:
         min(one.peak_memory_bytes for one in ended),
         tuple(float(one.answer["cold_start_ms"]) for one in ended),
     )
+
+
+def file_peak_bytes(
+    model: Path,
+    tokenizer: bytes,
+    rows: Sequence[Sequence[int]],
+    *,
+    threads: int,
+    memory_bytes: int,
+) -> int:
+    """Most resident memory of a process that runs an ONNX file which is no bundle yet.
+
+    Args:
+        model: the file. tokenizer: as packed in a bundle.
+        rows: token ids, run one row at a time.
+        memory_bytes: the process is held to so much; what needs more says how much.
+    """
+    with TemporaryDirectory() as folder:
+        packed = Path(folder) / TOKENIZER
+        packed.write_bytes(tokenizer)
+        ended = run_worker(
+            {
+                "model": str(model),
+                "tokenizer": str(packed),
+                "ids": [list(map(int, row)) for row in rows],
+                "threads": threads,
+            },
+            memory_bytes=memory_bytes,
+        )
+    return ended.needed_bytes or ended.peak_memory_bytes
 
 
 def num_starts_for(confidence: float) -> int:

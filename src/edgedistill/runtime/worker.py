@@ -2,11 +2,11 @@
 
     python -m edgedistill.runtime.worker < request.json
 
-The request names `kind` alone, to load what runs bundles of a kind and nothing else, or `path`,
-`texts`, and optionally `threads`, `cpus`, `data_bytes` (most memory that
-the kernel lets it write to), `num_samples` (measure the speed with so many calls), `watts` (and
-then the energy, with the power of a busy core) and `started` (clock of the parent when it started
-this process).
+The request names `kind` alone, to load what runs bundles of a kind and nothing else; or `model`,
+`tokenizer` and `ids`, to run a file that is no bundle yet; or `path` and `texts`. All take
+`threads`, `cpus`, `data_bytes` (most memory that the kernel lets it write to) and `started` (clock
+of the parent when it started this process); the last also `num_samples` (measure the speed with so
+many calls) and `watts` (with it the energy, at that power of a busy core).
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
 
     if "kind" in request:
         RUNNERS.load(request["kind"])
+    if "model" in request:
+        _run_file(request)
+    if "kind" in request or "model" in request:
         return {
             "cold_start_ms": 1000.0 * (time.monotonic() - request["started"]),
             "peak_memory_bytes": peak_resident_bytes(),
@@ -62,6 +65,24 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
         answer["cpus"] = sorted(os.sched_getaffinity(0))
     answer["peak_memory_bytes"] = peak_resident_bytes()
     return answer
+
+
+def _run_file(request: dict[str, Any]) -> None:
+    """An ONNX file with its tokenizer beside it, on rows of token ids."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from edgedistill.runtime.session import Session
+    from edgedistill.runtime.tokenizer import Tokenizer
+
+    session = Session(Path(request["model"]).read_bytes(), threads=request.get("threads") or 1)
+    tokenizer = Tokenizer(Path(request["tokenizer"]).read_bytes())
+    for ids in request["ids"]:
+        row = np.array([ids], np.int64)
+        session.run(row, np.ones_like(row))
+    # Held until here, as a runner would hold it.
+    del tokenizer
 
 
 def _confine(request: dict[str, Any]) -> None:

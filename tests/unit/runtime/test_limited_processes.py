@@ -17,8 +17,8 @@ import edgedistill
 from edgedistill.core.errors import BudgetExceeded, BundleError
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.limits import bench
-from edgedistill.runtime.manifest import MODEL
-from edgedistill.runtime.processes import num_starts_for, process_costs
+from edgedistill.runtime.manifest import MODEL, TOKENIZER
+from edgedistill.runtime.processes import file_peak_bytes, num_starts_for, process_costs
 from edgedistill.runtime.resident_memory import peak_resident_bytes
 from edgedistill.runtime.worker_process import run_worker
 from small_bundle import TEXTS, make_bundle
@@ -156,6 +156,16 @@ def test_costs_are_those_of_fresh_processes(bundle: Bundle) -> None:
     assert len(costs.cold_starts_ms) == 2
     assert min(costs.cold_starts_ms) > 1
     del ballast
+
+
+def test_a_file_that_is_no_bundle_yet_says_what_it_needs(bundle: Bundle) -> None:
+    model, tokenizer = bundle.path / MODEL, bundle.files[TOKENIZER]
+    wide = file_peak_bytes(model, tokenizer, [[2, 3, 4]], threads=1, memory_bytes=10**9)
+    assert 20e6 < wide < 250e6
+    narrow = file_peak_bytes(model, tokenizer, [[2, 3, 4]], threads=1, memory_bytes=15_000_000)
+    assert narrow == pytest.approx(wide, rel=0.15)
+    with pytest.raises(BundleError, match="measuring process failed"):
+        file_peak_bytes(model, b"no tokenizer", [[2]], threads=1, memory_bytes=10**9)
 
 
 def test_starts_are_enough_for_a_bound_of_their_median() -> None:

@@ -63,7 +63,10 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     """Export, compress, measure, choose."""
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
-    limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
+    limits = {
+        "size_mb": required.size_mb, "p95_ms": required.latency_p95_ms,
+        "memory_mb": required.memory_mb,
+    }  # fmt: skip
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
         "confidence": required.confidence,
@@ -82,7 +85,8 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
             return _measured(files, gold, required)
 
-        compress_and_keep(context, "artefact", folder, calibration, measure)
+        packed = teacher.encoder.encoder.packed
+        compress_and_keep(context, "artefact", folder, calibration, measure, packed)
 
     stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
     return Artefact(stage, read_variants(stage.folder))

@@ -18,6 +18,7 @@ from edgedistill.pipeline.generation.calibration import calibrate, told
 from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
+from edgedistill.pipeline.stages.bounds import with_tuples
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.generation.completion import Completion
 
@@ -111,10 +112,8 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         write_json(folder / "variants.json", [asdict(v) for v in chosen])
 
     stage = ground.context.store.stage("artefact", inputs, compute, rooms=ROOMS)
-    variants = tuple(
-        Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-        for row in read_json(stage.folder / "variants.json")
-    )
+    rows: list[dict[str, Any]] = read_json(stage.folder / "variants.json")
+    variants = tuple(Variant(**with_tuples(row)) for row in rows)
     return Artefact(stage, next(v for v in variants if v.kept), variants)
 
 

@@ -18,8 +18,16 @@ from edgedistill.compress.passes import PASSES, SEQUENCES
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
-from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.own_processes import file_memory
+from edgedistill.pipeline.stages.bounds import (
+    bytes_by_pass,
+    over,
+    paired_retention,
+    prefixes,
+    with_tuples,
+    within,
+)
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
@@ -48,7 +56,8 @@ class Variant:
 
     `size_bytes`: model and tokenizer. `retention`: share of the score in full precision that it
     keeps, paired by row, with its bounds (value, low, high); None where that scores nothing.
-    `bytes_by_pass`: after each pass.
+    `bytes_by_pass`: after each pass. `peak_memory_bytes`: resident, in a process of its own, where
+    the task bounds it.
     """
 
     passes: tuple[str, ...]
@@ -61,6 +70,7 @@ class Variant:
     reason: str = ""
     retention: tuple[float, float, float] | None = None
     bytes_by_pass: tuple[int, ...] = ()
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,10 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     """Export, compress, measure, choose."""
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
-    limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
+    limits = {
+        "size_mb": required.size_mb, "p95_ms": required.latency_p95_ms,
+        "memory_mb": required.memory_mb,
+    }  # fmt: skip
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
         "confidence": required.confidence,
@@ -113,7 +126,9 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         calibration = calibration_inputs(
             ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
         )
-        best = compress_and_keep(context, name, folder, calibration, bench.measure)
+        best = compress_and_keep(
+            context, name, folder, calibration, bench.measure, teacher.encoder.packed
+        )
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(
@@ -130,18 +145,30 @@ def compress_and_keep(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+    tokenizer: bytes,
 ) -> Variant:
     """Try every sequence of passes on the export in `folder`; what pays stays beside it.
 
     Args:
-        name: of the stage, for those who listen.
+        name: of the stage, for those who listen. tokenizer: as packed in the bundle.
         measure: of the files by their passes, full precision first.
     """
     files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
-    chosen = [
-        replace(variant, bytes_by_pass=_bytes_by_pass(variant, files[variant.passes], folder))
-        for variant in choose_variant(measure(files), context.spec.requirements)
+    required = context.spec.requirements
+    memory = file_memory(files, tokenizer, calibration, required)
+    measured = [
+        replace(
+            variant,
+            bytes_by_pass=bytes_by_pass(
+                variant.size_bytes,
+                files[variant.passes],
+                [folder / _file_name(passes) for passes in prefixes(variant.passes)],
+            ),
+            peak_memory_bytes=memory.get(variant.passes),
+        )
+        for variant in measure(files)
     ]
+    chosen = choose_variant(measured, required)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -155,20 +182,10 @@ def compress_and_keep(
     return best
 
 
-def _bytes_by_pass(variant: Variant, file: Path, folder: Path) -> tuple[int, ...]:
-    """Model and tokenizer after each pass, of the files that `_apply` left on its way."""
-    beside = variant.size_bytes - file.stat().st_size
-    steps = [variant.passes[:num] for num in range(1, len(variant.passes) + 1)]
-    return tuple((folder / _file_name(step)).stat().st_size + beside for step in steps)
-
-
 def read_variants(folder: Path) -> tuple[Variant, ...]:
     """What `compress_and_keep` tried."""
-    # JSON has no tuples, and no field of a variant is a list.
-    return tuple(
-        Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-        for row in read_json(folder / VARIANTS)
-    )
+    rows: list[dict[str, Any]] = read_json(folder / VARIANTS)
+    return tuple(Variant(**with_tuples(row)) for row in rows)
 
 
 def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
@@ -184,18 +201,13 @@ def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
         if v.accuracy >= full.accuracy - MOST_LOST_ACCURACY and v.agreement >= LEAST_AGREEMENT
     ]  # fmt: skip
 
-    def within(v: Variant) -> bool:
-        size_ok = required.size_mb is None or v.size_bytes <= required.size_mb * 1e6
-        p95 = required.latency_p95_ms
-        return size_ok and (p95 is None or v.p95_ms <= p95)
-
-    pool = [v for v in sound if within(v)] or sound
+    pool = [v for v in sound if within(v, required)] or sound
     smallest = min(v.size_bytes for v in pool)
     small = [v for v in pool if v.size_bytes <= SAME_SIZE * smallest]
     fastest = min(v.p50_ms for v in small)
     quick = [v for v in small if v.p50_ms <= SAME_TIME * fastest]
     best = max(quick, key=lambda v: (v.agreement, -v.p50_ms))
-    return [_judged(v, v is best, v in sound, full, best, within(v)) for v in variants]
+    return [_judged(v, v is best, v in sound, full, best, within(v, required)) for v in variants]
 
 
 def _judged(
@@ -210,9 +222,7 @@ def _judged(
             f"{1 - v.agreement:.1%} of the answers change"
         )
     elif not within:
-        reason = (
-            f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
-        )
+        reason = over(v)
     elif v.size_bytes > SAME_SIZE * best.size_bytes:
         reason = (
             f"does not pay: {v.size_bytes / 1e6:.2f} MB where {best.size_bytes / 1e6:.2f} MB "
@@ -260,16 +270,10 @@ class _Bench:
                 agreement=float((answers[passes] == reference).mean()),
                 p50_ms=float(np.percentile(milliseconds, 50)),
                 p95_ms=float(np.percentile(milliseconds, 95)),
-                retention=self._retention(passes),
+                retention=paired_retention(self.right[()], self.right[passes], self.confidence),
             )
             for passes, milliseconds in zip(sessions, timed, strict=True)
         ]
-
-    def _retention(self, passes: tuple[str, ...]) -> tuple[float, float, float] | None:
-        if not self.right[()].any():
-            return None
-        kept = retention_interval(self.right[()], self.right[passes], confidence=self.confidence)
-        return kept.value, kept.low, kept.high
 
     def _caller(self, session: Session) -> Any:
         def call(text: str) -> None:
