@@ -106,6 +106,16 @@ def test_speed_is_told_by_token_and_request(run: RunResult) -> None:
     assert "Tokens written" in text
 
 
+def test_the_report_shows_versions_side_by_side(run: RunResult) -> None:
+    versions = json.loads((run.folder / "report.json").read_text())["versions"]
+    first, *others = versions["rows"]
+    (ships,) = (row for row in versions["rows"] if row["chosen"])
+    assert versions["bytes_by_pass"][0][1] == first["size_bytes"]
+    assert versions["bytes_by_pass"][-1][1] == ships["size_bytes"]
+    assert all(row["retention"]["value"] > 0 for row in others)
+    assert (run.folder / "report.html").read_text().count("Timed requests") == 1
+
+
 def test_run_again_reuses_everything(run: RunResult) -> None:
     again = run_task(run.folder.parent.parent / "task.yaml", runs_dir=run.folder.parent)
     assert again.num_reused == len(again.stages) == 7
