@@ -318,6 +318,14 @@ def test_uniform_layers(student: int, teacher: int, expected: list[tuple[int, in
     assert layer_pairs("last", student, teacher) == ((student - 1, teacher - 1),)
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(3, 6, [3, 4, 5]), (2, 12, [10, 11]), (3, 3, [0, 1, 2]), (1, 5, [4]), (4, 2, [0, 0, 0, 1])],
+)
+def test_deepest_layers(student: int, teacher: int, expected: list[int]) -> None:
+    assert list(layer_pairs("deepest", student, teacher)) == list(enumerate(expected))
+
+
 def test_settings_that_do_not_fit_the_networks_are_refused() -> None:
     with pytest.raises(SpecError, match="teacher has no layer 4"):
         layer_pairs(((0, 1), (1, 4)), 2, 4)

@@ -32,12 +32,14 @@ def _layer_map(value: Any, validate: Callable[[Any], Any]) -> Any:
         return validate(value)
     except ValidationError as error:
         raise ValueError(
-            "must be uniform, last, or a list of pairs [the student's layer, the teacher's]"
+            "must be uniform, deepest, last, or a list of pairs "
+            "[the student's layer, the teacher's]"
         ) from error
 
 
+NamedMap: TypeAlias = Literal["uniform", "deepest", "last"]
 LayerMap: TypeAlias = Annotated[
-    Literal["uniform", "last"] | Annotated[tuple[tuple[Index, Index], ...], Field(min_length=1)],
+    NamedMap | Annotated[tuple[tuple[Index, Index], ...], Field(min_length=1)],
     WrapValidator(_layer_map),
 ]
 
@@ -94,7 +96,8 @@ class FeatureSettings(StrategySettings):
     """Name of the strategy."""
     layers: LayerMap = "uniform"
     """Which layer learns from which: `uniform` spreads the student's layers over the teacher's,
-    `last` takes the last of both alone; or pairs, both counted from 0."""
+    `deepest` takes the teacher's last ones in order, `last` the last of both alone; or pairs, both
+    counted from 0."""
     loss: Literal["mse", "cosine"] = "mse"
     """`mse`: squared difference, mean over the width; `cosine`: one minus the cosine."""
     project: bool | None = None

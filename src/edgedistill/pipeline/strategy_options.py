@@ -1,11 +1,11 @@
 """What `strategy: auto` tries: each strategy with weights that are sensible to begin with, then
-other weights of the best one and combinations of the best two or three."""
+other weights and layer maps of the best one, and combinations of the best two or three."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -17,6 +17,7 @@ from edgedistill.core.strategies import (
     ConsistencySettings,
     CurriculumSpec,
     FeatureSettings,
+    NamedMap,
     RelationSettings,
     ResponseSettings,
     ShallowSettings,
@@ -25,8 +26,9 @@ from edgedistill.core.strategies import (
 #: Say of a part beside the answers, in balance with them; and what else the best one is tried with.
 WEIGHT = 0.3
 OTHER_WEIGHTS = (1.0, 0.1)
+MAPS: tuple[NamedMap, ...] = get_args(NamedMap)
 #: Most options that `refined` gives.
-MOST_REFINED = len(OTHER_WEIGHTS) + 3
+MOST_REFINED = len(OTHER_WEIGHTS) + len(MAPS) - 1 + 3
 #: Share of the labels where they are tried beside the teacher's answers.
 LABELS_SHARE = 0.3
 PLAIN = ResponseSettings()
@@ -129,7 +131,7 @@ def applicable(
 
 
 def refined(best: Sequence[Option]) -> list[Option]:
-    """Other weights of the best option, and combinations of the best two or three.
+    """Other weights and layer maps of the best option, and combinations of the best two or three.
 
     Args:
         best: the best options besides plain `response`, in their order.
@@ -139,6 +141,7 @@ def refined(best: Sequence[Option]) -> list[Option]:
         for weight in OTHER_WEIGHTS:
             part = best[0].more[0].model_copy(update={"weight": weight})
             found.append(replace(best[0], name=f"{best[0].name} x {weight:g}", more=(part,)))
+        found += other_maps(best[0])
     groups = [best[:2], [*best[:1], *best[2:3]], best[:3]]
     sizes = (2, 2, 3)
     for group, size in zip(groups, sizes, strict=True):
@@ -146,6 +149,20 @@ def refined(best: Sequence[Option]) -> list[Option]:
         if together:
             found.append(together)
     return found
+
+
+def other_maps(option: Option) -> list[Option]:
+    """An option whose one part compares layers, with the other maps between them; else none."""
+    if len(option.more) != 1:
+        return []
+    (part,) = option.more
+    if not isinstance(part, (FeatureSettings, AttentionSettings, RelationSettings)):
+        return []
+    return [
+        replace(option, name=f"{option.name}, {name} layers",
+                more=(part.model_copy(update={"layers": name}),))
+        for name in MAPS if name != part.layers
+    ]  # fmt: skip
 
 
 def combined(options: Sequence[Option]) -> Option | None:

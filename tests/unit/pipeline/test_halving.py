@@ -149,6 +149,7 @@ def test_the_best_is_refined_and_combined_in_the_first_rung() -> None:
     tried = {name for name, epochs in bench.asked if epochs == 1}
     assert {"relation x 1", "relation x 0.1", "relation + labels"} <= tried
     assert "relation + average + labels" in tried
+    assert {"relation, uniform layers", "relation, deepest layers"} <= tried
     assert [part.name for part in choice.option.more] == ["relation", "average"]
     assert choice.option.changes()["balance"] is True
 
@@ -227,8 +228,8 @@ def test_plans() -> None:
         [1], [1, 2], [1, 3], [1, 3, 8], [1, 3, 9], [12, 34, 100],
     ]  # fmt: skip
     assert [num_kept(n) for n in (1, 2, 6, 7, 19)] == [2, 2, 2, 3, 7]
-    # 10 and 5 refined for 1 epoch, 5 of these for 3, 2 of these for 9: 15 + 15 + 18 epochs.
-    assert planned_trainings(10, [1, 3, 9]) == pytest.approx(48 / 9)
+    # 10 and 7 refined for 1 epoch, 6 of these for 3, 2 of these for 9: 17 + 18 + 18 epochs.
+    assert planned_trainings(10, [1, 3, 9]) == pytest.approx(53 / 9)
     assert paired_gain(np.array([1.0, 1.0]), np.array([0.0, 1.0])) == (0.5, 0.5)
 
 
@@ -243,3 +244,11 @@ def test_options_combine_unless_they_contradict() -> None:
     assert combined([by_name["feature"], by_name["feature first"]]) is None
     assert refined([]) == []
     assert refined([by_name["labels"]]) == []
+
+
+def test_other_layer_maps_are_tried_of_what_compares_layers_alone() -> None:
+    by_name = {option.name: option for option in OPTIONS}
+    mapped = refined([by_name["feature"]])[-2:]
+    assert [option.name for option in mapped] == ["feature, deepest layers", "feature, last layers"]
+    assert "layers: deepest" in mapped[0].told()
+    assert not any("layers" in option.name for option in refined([by_name["average"]]))

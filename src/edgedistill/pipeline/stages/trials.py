@@ -29,7 +29,13 @@ from edgedistill.pipeline.stages.student import (
     train_student,
 )
 from edgedistill.pipeline.strategy import Layers, StrategySpec, layers_asked, strategy_parts
-from edgedistill.pipeline.strategy_options import Option, applicable, refined, single_options
+from edgedistill.pipeline.strategy_options import (
+    Option,
+    applicable,
+    other_maps,
+    refined,
+    single_options,
+)
 
 SCORES = "scores.npy"
 Spec = TypeVar("Spec", bound=StrategySpec)
@@ -87,7 +93,7 @@ def layers_tried(
     found: dict[Signal, set[int]] = {}
     for candidate in candidates:
         options, _ = options_of(spec, candidate, source)
-        for option in options:
+        for option in [each for one in options for each in (one, *other_maps(one))]:
             asked = layers_asked(spec_of(spec, option), [candidate], source)
             for signal, layers in asked.items():
                 found.setdefault(signal, set()).update(layers)

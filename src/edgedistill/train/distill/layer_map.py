@@ -14,7 +14,8 @@ def layer_pairs(
     `uniform`: layer i of S learns from the layer that lies as deep among the teacher's T,
     ⌊(i + 1) T / S⌋ - 1 (PKD-Skip of Sun et al. 2019, arXiv 1908.09355, and TinyBERT, Jiao et al.
     2019, arXiv 1909.10351, where S divides T); a student deeper than its teacher learns twice from
-    some. `last`: the last layer of each alone (MiniLM, Wang et al. 2020, arXiv 2002.10957).
+    some. `deepest`: from the teacher's last S in order (PKD-Last of the same). `last`: the last
+    layer of each alone (MiniLM, Wang et al. 2020, arXiv 2002.10957).
 
     Raises:
         SpecError: a pair names a layer that does not exist, or names one twice.
@@ -22,6 +23,9 @@ def layer_pairs(
     if layers == "uniform":
         deep = [(i + 1) * num_teacher // num_student - 1 for i in range(num_student)]
         return tuple((i, max(0, layer)) for i, layer in enumerate(deep))
+    if layers == "deepest":
+        first = num_teacher - num_student
+        return tuple((i, max(0, first + i)) for i in range(num_student))
     if layers == "last":
         return ((num_student - 1, num_teacher - 1),)
     for whose, place, num in (("student", 0, num_student), ("teacher", 1, num_teacher)):
