@@ -124,7 +124,7 @@ def test_the_section_says_what_breaks_and_what_ships(content: ReportContent) -> 
     assert sum(mark.text == "breaks" for mark in cells) == 8
     assert last.emphasised == {1}  # the student that ships comes first, its versions together
     assert sum(len(b.plots) for b in section.blocks if isinstance(b, Plots)) == 4
-    assert "bytes by pass: full precision 6.64 MB; int8_tables" in render_markdown(content)
+    assert r"bytes by pass: full precision 6.64 MB; int8\_tables" in render_markdown(content)
 
 
 def test_without_samples_there_are_no_strips(content: ReportContent) -> None:
