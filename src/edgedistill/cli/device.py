@@ -91,9 +91,9 @@ def bench(
         float | None, typer.Option(min=1, help="Most resident memory, in 10^6 bytes.")
     ] = None,
     watts: Annotated[
-        float,
+        float | None,
         typer.Option(min=0.01, help="Power of a busy core, where the processor counts no energy."),
-    ] = 5.0,
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure latency, throughput, cold start, memory and energy in processes under limits.

@@ -68,7 +68,7 @@ def bench(
     threads: int | None = None,
     cores: int | None = None,
     memory_mb: float | None = None,
-    watts: float = DEFAULT_WATTS,
+    watts: float | None = None,
     num_samples: int = NUM_SAMPLES,
     num_starts: int = LEAST_STARTS,
 ) -> BenchResult:
@@ -79,7 +79,8 @@ def bench(
         threads: threads of the runtime; None takes the number stated in the bundle.
         cores: CPUs that the processes may use; None: as many as threads.
         memory_mb: limit of resident memory in 10^6 bytes; None: no limit.
-        watts: power of one busy core, for the estimate of energy where nothing counts it.
+        watts: power of one busy core, for the estimate of energy where nothing counts it; None
+            takes `energy.DEFAULT_WATTS`.
         num_samples: calls for each latency.
         num_starts: processes that are started for the cold start, beside the one that is measured.
 
@@ -95,7 +96,10 @@ def bench(
     cpus, limit_of_cpus = _choose_cpus(cores or threads)
     common = {"path": str(path), "threads": threads, "cpus": cpus}
     requests: list[dict[str, Any]] = [{"texts": texts[:1]}] * num_starts
-    requests = [*requests, {"texts": texts, "num_samples": num_samples, "watts": watts}]
+    requests = [
+        *requests,
+        {"texts": texts, "num_samples": num_samples, "watts": watts or DEFAULT_WATTS},
+    ]
     ended: list[Outcome] = []
     for request in requests:
         ended.append(run_worker({**common, **request}, memory_bytes=memory_bytes))
