@@ -151,4 +151,4 @@ def _standing(row: Version) -> Mark:
         return Mark("breaks", "bad")
     if row.kept:
         return Mark("its best", "neutral")
-    return Mark("on the front" if row.on_front else "declined", "neutral")
+    return Mark("front" if row.on_front else "declined", "neutral")

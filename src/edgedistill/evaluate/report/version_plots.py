@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -72,7 +73,9 @@ def _front_plot(
     present = {p.role for p in points}
     chart.dot_legend([_STYLES[role] for role in _STYLES if role in present], below=True)
     named = [p for p in points if p.role in ("chosen", "original")]
-    named += [p for p in rising if p not in named][: _MOST_NAMES - len(named)]
+    others = [p for p in rising if p not in named]
+    # Spread along the line: all names would lie on each other.
+    named += others[:: max(1, math.ceil(len(others) / max(1, _MOST_NAMES - len(named))))]
     chart.labels([(cost(p), p.score, _short(p.name)) for p in named])
     alt = f"{len(points)} versions by {what} and {score}; best for their {what}: "
     alt += "; ".join(_told(p) for p in rising)
