@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgedistill.core.artefacts import Interval
@@ -50,6 +52,7 @@ from edgedistill.evaluate.report.ensemble import EnsembleRow, EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried, StrategyTrial
+from edgedistill.evaluate.report.versions import Version, Versions
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
 from edgedistill.evaluate.verdict import (
     Count,
@@ -128,10 +131,12 @@ def _footprints(rng: np.random.Generator) -> tuple[Footprint, Footprint]:
             FileSize("golden.jsonl", 3_737),
         ),
         tuple(samples.tolist()),
+        cold_starts_ms=(231.0, 244.0, 238.0, 252.0, 236.0),
     )
     teacher = Footprint(
-        90_870_000, Latency(3.15, 3.78, 4.4), Latency(3.09, 3.71, 4.3), 410.0, 412_000_000
-    )
+        90_870_000, Latency(3.15, 3.78, 4.4), Latency(3.09, 3.71, 4.3), 410.0, 412_000_000,
+        samples_ms=tuple((2.9 + rng.gamma(2.0, 0.2, 1000)).tolist()),
+    )  # fmt: skip
     return student, teacher
 
 
@@ -158,6 +163,37 @@ def _candidates() -> tuple[Candidate, ...]:
         Candidate(name, family, accuracy, int(size), p95, front, name == "static 128+conv", note)
         for name, family, accuracy, size, p95, front, note in rows
     )
+
+
+def _versions() -> Versions:
+    """Three versions of every candidate, the second of which is its best."""
+    rows = []
+    for c in _candidates():
+        sizes = (3.6 * c.size_bytes, c.size_bytes, 0.8 * c.size_bytes)
+        scores = (c.accuracy + 0.001, c.accuracy, c.accuracy - 0.008)
+        for number, name in enumerate(("full precision", "int8_tables", "int8_tables + static")):
+            kept = number == 1
+            rows.append(Version(
+                of=c.name, passes=name, size_bytes=int(sizes[number]),
+                p50_ms=c.latency_p95_ms * (0.9, 0.6, 0.5)[number],
+                p95_ms=c.latency_p95_ms * (1.5, 1.0, 0.8)[number],
+                times_faster=(1.0, 1.5, 1.8)[number], score=scores[number],
+                agreement=(1.0, 0.996, 0.975)[number], least_agreement=0.985,
+                retention=None if not number else Interval(
+                    scores[number] / scores[0], scores[number] / scores[0] - 0.004, 1.001
+                ),
+                kept=kept, chosen=kept and c.chosen,
+            ))  # fmt: skip
+    steps = (("full precision", 6_640_000), ("int8_tables", 2_310_000), ("static_int8", 1_843_211))
+    costs = [(-row.score, row.size_bytes, row.p95_ms) for row in rows]
+    rows = [
+        replace(row, on_front=not any(
+            other != own and all(a <= b for a, b in zip(other, own, strict=True))
+            for other in costs
+        ))
+        for row, own in zip(rows, costs, strict=True)
+    ]  # fmt: skip
+    return Versions(tuple(rows), "teacher", 90_870_000, 3.78, 0.963, steps)
 
 
 def _passes() -> tuple[PassOutcome, ...]:
@@ -464,6 +500,7 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
         ledger=ledger.hops,
         candidates=_candidates(),
         skipped=(("truncated-4-layers", "would take about 9.1 MB, over the 8 MB"),),
+        versions=_versions(),
         passes=_passes(),
         boundary=boundary,
         calibration=CalibrationSummary(

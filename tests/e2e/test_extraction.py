@@ -85,6 +85,16 @@ def test_the_report_tells_the_fields(run: RunResult) -> None:
     assert "span F1" in page
 
 
+def test_the_report_shows_versions_side_by_side(run: RunResult) -> None:
+    versions = json.loads((run.folder / "report.json").read_text())["versions"]
+    full, *others = versions["rows"]
+    (ships,) = (row for row in versions["rows"] if row["chosen"])
+    assert versions["bytes_by_pass"][0] == ["full precision", full["size_bytes"]]
+    assert versions["bytes_by_pass"][-1][1] == ships["size_bytes"] < full["size_bytes"]
+    assert all(row["retention"]["low"] <= row["retention"]["high"] for row in others)
+    assert "Original and versions" in (run.folder / "report.html").read_text()
+
+
 def test_a_second_run_reuses_every_stage(task: Path, run: RunResult) -> None:
     again = run_task(task, runs_dir=run.folder.parent)
     assert again.num_reused == len(again.stages) > 6

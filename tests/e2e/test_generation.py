@@ -106,6 +106,16 @@ def test_speed_is_told_by_token_and_request(run: RunResult) -> None:
     assert "Tokens written" in text
 
 
+def test_the_report_shows_versions_side_by_side(run: RunResult) -> None:
+    versions = json.loads((run.folder / "report.json").read_text())["versions"]
+    first, *others = versions["rows"]
+    (ships,) = (row for row in versions["rows"] if row["chosen"])
+    assert versions["bytes_by_pass"][0][1] == first["size_bytes"]
+    assert versions["bytes_by_pass"][-1][1] == ships["size_bytes"]
+    assert all(row["retention"]["value"] > 0 for row in others)
+    assert (run.folder / "report.html").read_text().count("Timed requests") == 1
+
+
 def test_run_again_reuses_everything(run: RunResult) -> None:
     again = run_task(run.folder.parent.parent / "task.yaml", runs_dir=run.folder.parent)
     assert again.num_reused == len(again.stages) == 7
@@ -184,7 +194,8 @@ def test_commands_run_it(run: RunResult) -> None:
     rows = run.folder / "rows.jsonl"
     rows.write_text(json.dumps({"text": ASKED, "label": '{"item":"tea","n":3}'}) + "\n")
     twice = runner.invoke(app, ["compare", str(run.bundle), str(run.archive), "--on", str(rows)])
-    assert "same answer on 100.00%" in twice.stdout
+    (same,) = (line for line in twice.stdout.splitlines() if line.startswith("Same answer"))
+    assert same.split()[2:] == ["100.00%", "100.00%"]
 
 
 def test_edgedistill_load_is_the_same(run: RunResult, generator: Generator) -> None:

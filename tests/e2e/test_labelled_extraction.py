@@ -124,7 +124,7 @@ def test_commands_know_the_label(task: Path, run: RunResult, tmp_path: Path) -> 
     rows = [{"text": row["text"]} for row in small_extraction.rows(30, 4)]
     write_rows(tmp_path / "rows.jsonl", rows)
     files = (str(run.bundle), str(run.archive), "--on", str(tmp_path / "rows.jsonl"))
-    assert json.loads(call("compare", *files, "--json"))["agreement"] == 1.0
+    assert json.loads(call("compare", *files, "--json"))["sides"][1]["agreement"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,16 @@ SERVICES = Catalogue(
     },
 )
 
+# Likewise: they reckon intervals as the factory does.
+COMPARISONS = Catalogue(
+    "form of a comparison",
+    {
+        "json": "edgedistill.evaluate.comparison:comparison_json",
+        "page": "edgedistill.evaluate.report.comparison_page:comparison_page",
+        "table": "edgedistill.evaluate.report.comparison_page:comparison_table",
+    },
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the device's commands to the command line."""
@@ -74,51 +84,45 @@ def predict(
 def bench(
     bundle: BundlePath,
     threads: Threads = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="CPUs it may use; left out: one a thread.")
+    ] = None,
     memory_mb: Annotated[
         float | None, typer.Option(min=1, help="Most resident memory, in 10^6 bytes.")
     ] = None,
+    watts: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Power of a busy core, where the processor counts no energy."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure latency, throughput, cold start and memory in a process under limits.
+    """Measure latency, throughput, cold start, memory and energy in processes under limits.
 
     Exit code 5: it needs more memory than the limit.
     """
+    from edgedistill.cli.measured import bench_lines
     from edgedistill.runtime.limits import bench as run_bench
 
-    result = run_bench(bundle, threads=threads, memory_mb=memory_mb)
+    result = run_bench(bundle, threads=threads, cores=cores, memory_mb=memory_mb, watts=watts)
     if as_json:
         _print_json(result.as_json())
     else:
-        _print(f"{result.size_bytes:,} bytes of model and tokenizer, {result.threads} thread(s)")
-        if result.speed and result.cold_start_ms and result.load_ms:
-            named = [
-                ("one text, everything included", result.speed.latency),
-                ("network alone", result.speed.model_latency),
-            ]
-            if (writing := result.speed.writing) is not None:
-                named.append(("until the first token", writing.first_token))
-                _print(f"{'writing:':32s} {writing.tokens_per_s:,.0f} tokens a second")
-            for name, latency in named:
-                _print(
-                    f"{name + ':':32s} p50 {latency.p50_ms:.3f} ms, p95 {latency.p95_ms:.3f} ms, "
-                    f"p99 {latency.p99_ms:.3f} ms ({latency.num_samples} calls)"
-                )
-            for size, rate in result.speed.throughput_per_s.items():
-                _print(f"{f'in batches of {size}:':32s} {rate:,.0f} texts a second")
-            _print(
-                f"{'cold start:':32s} {result.cold_start_ms:.0f} ms from starting the process to "
-                f"the first answer, {result.load_ms:.0f} ms of it loading"
-            )
-        _print(f"{'peak memory:':32s} {result.peak_memory_bytes / 1e6:.1f} MB resident")
-        for note in result.limits:
-            _print(f"limits — {note}")
+        for line in bench_lines(result):
+            _print(line)
     if result.exceeded:
         raise BudgetExceeded(
-            f"it needs at least {result.peak_memory_bytes / 1e6:.0f} MB, allowed were "
-            f"{(result.memory_limit_bytes or 0) / 1e6:.0f} MB",
+            _why_exceeded(result.needed_bytes or 0, result.memory_limit_bytes or 0),
             where=str(bundle),
             fix="a smaller model, or a higher --memory-mb",
         )
+
+
+def _why_exceeded(needed_bytes: int, limit_bytes: int) -> str:
+    limit = f"the limit is {limit_bytes / 1e6:g} MB"
+    if needed_bytes > limit_bytes:
+        return f"it needs {needed_bytes / 1e6:.1f} MB of memory, {limit}"
+    # Answering one text at a time fits; what is measured besides (batches) did not.
+    return f"it does not fit: {limit}, {needed_bytes / 1e6:.1f} MB do for single texts"
 
 
 def verify(bundle: BundlePath, as_json: AsJson = False, threads: Threads = None) -> None:
@@ -150,13 +154,29 @@ def verify(bundle: BundlePath, as_json: AsJson = False, threads: Threads = None)
 
 
 def compare(
-    first: BundlePath,
-    second: BundlePath,
-    on: Annotated[Path, typer.Option("--on", help="JSON Lines with text and, perhaps, label.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE BUNDLE…",
+            help="Bundles, or folders of runs; the original first.",
+            show_default=False,
+        ),
+    ],
+    on: Annotated[
+        Path,
+        typer.Option("--on", help="JSON Lines with text and, perhaps, label, response or record."),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with charts there.")
+    ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run two bundles on the same rows, timed in turn."""
+    """Run bundles on the same rows, timed in turn: size, speed, quality, what each keeps."""
+    if len(bundles) < 2:
+        raise SpecError("one bundle alone cannot be compared", fix="name two or more")
+    from edgedistill.cli.measured import comparison_lines
+    from edgedistill.core.files import storage_errors, write_text
     from edgedistill.runtime.comparing import compare as run_compare
     from edgedistill.runtime.json_lines import read_rows
 
@@ -166,25 +186,15 @@ def compare(
         raise DataError(
             f"cannot be read: {error}", where=str(on), fix="UTF-8 JSON Lines"
         ) from error
-    result = run_compare(first, second, rows, threads=threads)
+    result = run_compare(bundles, rows, threads=threads)
+    if html is not None:
+        with storage_errors(html.parent):
+            write_text(html, COMPARISONS.load("page")(result))
     if as_json:
-        _print_json(result.as_json())
+        _print_json(COMPARISONS.load("json")(result))
         return
-    _print(f"{'':24s}{'first':>14s}{'second':>14s}")
-    sides = (result.first, result.second)
-    lines = {
-        "accuracy": [f"{s.accuracy:.4f}" if s.accuracy is not None else "–" for s in sides],
-        "abstentions": [f"{s.abstention_rate:.1%}" for s in sides],
-        "bytes": [f"{s.size_bytes:,}" for s in sides],
-        "p50 ms": [f"{s.latency.p50_ms:.3f}" for s in sides],
-        "p95 ms": [f"{s.latency.p95_ms:.3f}" for s in sides],
-    }
-    for name, (left, right) in lines.items():
-        _print(f"{name:24s}{left:>14s}{right:>14s}")
-    _print(
-        f"same answer on {result.agreement:.2%} of {result.num_rows} rows; "
-        f"second over first: time × {result.speed_ratio:.2f}, bytes × {result.size_ratio:.2f}"
-    )
+    for line in comparison_lines(result, COMPARISONS.load("table")(result)):
+        _print(line)
 
 
 def serve(

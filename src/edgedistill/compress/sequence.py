@@ -14,10 +14,12 @@ from edgedistill.core.errors import CannotApply
 
 @dataclass(frozen=True)
 class Applied:
-    """The file, the passes that made it, and those that were left out, each with its reason."""
+    """The file, the passes that made it with the file after each, and those that were left out,
+    each with its reason."""
 
     file: Path
     passes: tuple[str, ...]
+    steps: tuple[Path, ...]
     left_out: Mapping[str, str]
 
 
@@ -39,6 +41,7 @@ def apply_passes(
         CannotApply: of a sequence that was asked for, with the place in it.
     """
     current, applied, left_out = full, tuple[str, ...](), dict[str, str]()
+    steps = list[Path]()
     for place, name in enumerate(passes):
         target = folder / f"{'-'.join((*applied, name))}.onnx"
         try:
@@ -50,4 +53,5 @@ def apply_passes(
             left_out[name] = error.what
         else:
             applied = (*applied, name)
-    return Applied(current, applied, left_out)
+            steps.append(current)
+    return Applied(current, applied, tuple(steps), left_out)

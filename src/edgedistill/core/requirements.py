@@ -20,6 +20,12 @@ class BundleRequirements(Section):
     """Most bytes of model and tokenizer, in 10^6 bytes."""
     latency_p95_ms: Annotated[float, Field(gt=0)] | None = None
     """Most milliseconds at the 95th percentile, one text at a time, tokenization included."""
+    memory_mb: Annotated[float, Field(gt=0)] | None = None
+    """Most resident memory of a process of its own that loads the bundle and answers, in 10^6
+    bytes; Python and the runtime count."""
+    cold_start_ms: Annotated[float, Field(gt=0)] | None = None
+    """Most milliseconds from starting such a process to its first answer (median of several starts,
+    upper bound)."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads for every latency measurement."""
     repeat_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -54,6 +54,12 @@ def load_task(path: Path) -> TaskSpec | GenerationSpec | ExtractionSpec:
         raise SpecError("\n".join(_complaints(path, error, lines, form))) from error
 
 
+def place_of(path: Path, *key: str | int) -> str:
+    """`FILE:LINE` of a key in a task file that loads; the file alone where the key is left out."""
+    lines = _key_lines(yaml.compose(_read(path), Loader=yaml.SafeLoader))
+    return f"{path}:{lines[key]}" if key in lines else str(path)
+
+
 def json_schema(kind: str = "classification") -> dict[str, Any]:
     """The JSON Schema of the task file of a kind, for editors."""
     if kind not in FORMS:

@@ -137,11 +137,14 @@ def clopper_pearson_interval(num_hits: int, num_rows: int, *, confidence: float 
 
 def rate_lower_bound(num_hits: int, num_rows: int, *, confidence: float = 0.95) -> float:
     """One-sided exact lower bound of a rate: at least this much, with the confidence."""
-    from scipy.special import betaincinv
-
     _checked_counts(num_hits, num_rows)
     if num_hits == 0:
         return 0.0
+    if num_hits == num_rows:
+        # Closed form, so that comparing bundles on a device needs no SciPy.
+        return float((1 - confidence) ** (1 / num_rows))
+    from scipy.special import betaincinv
+
     return float(betaincinv(num_hits, num_rows - num_hits + 1, 1 - confidence))
 
 

@@ -11,6 +11,7 @@ from edgedistill.core.extraction_task import ExtractionRequirements
 from edgedistill.core.generation_task import GenerationRequirements
 from edgedistill.core.task import Requirements as ClassificationRequirements
 from edgedistill.evaluate.calibration import conformal_rank
+from edgedistill.evaluate.edge_limits import judge_cold_start, judge_memory
 from edgedistill.evaluate.fidelity import Hop
 from edgedistill.evaluate.intervals import rate_lower_bound, rate_upper_bound
 
@@ -62,7 +63,7 @@ class Measurements:
     texts that are whole and as the schema asks, and extracted records with every required field.
     `label_retention`: by label of whole texts, which are held to the same share as `retention`.
     `general_retention`: of the accuracy that the teacher has after its first step, where it had
-    steps.
+    steps. `peak_memory_bytes`, `cold_starts_ms`: of processes of their own.
     """
 
     retention: Interval
@@ -76,6 +77,8 @@ class Measurements:
     valid: Count | None = None
     label_retention: Mapping[str, Interval] = field(default_factory=dict)
     general_retention: Interval | None = None
+    peak_memory_bytes: int | None = None
+    cold_starts_ms: tuple[float, ...] = ()
 
 
 def judge(
@@ -95,6 +98,10 @@ def judge(
         _general_retention(requirements, measured),
         _size(requirements, measured),
         _latency(requirements, measured),
+        judge_memory(requirements.memory_mb, measured.peak_memory_bytes),
+        judge_cold_start(
+            requirements.cold_start_ms, measured.cold_starts_ms, requirements.confidence
+        ),
         _agreement("repeat agreement", requirements.repeat_agreement, measured.repeat_agreement),
         _batch_agreement(requirements, measured.batch_agreement),
         _valid(requirements, measured.valid),

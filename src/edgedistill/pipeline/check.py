@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill.core.task_file import load_task
+from edgedistill.pipeline.own_processes import require_possible
 
 if TYPE_CHECKING:
     from edgedistill.pipeline.foresight import CheckResult
@@ -18,6 +19,7 @@ def check_task(path: Path) -> CheckResult:
         EdgeDistillError: of the family that fits, with the place and what would be right.
     """
     spec = load_task(path)
+    require_possible(spec, path)
     # What reads data and teachers takes longer to import than a faulty file to be refused.
     from edgedistill.pipeline.foresight import foresee
 

@@ -44,6 +44,7 @@ from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.ensemble import DISTILLED
 from edgedistill.pipeline.stages.made_texts import notes_on
+from edgedistill.pipeline.versions import versions_of_run
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import runner_of
@@ -78,6 +79,12 @@ def report_content(
         candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
         strategies=made.strategies,
+        versions=versions_of_run(
+            made.tried,
+            measured.teacher_footprint,
+            predicted(made.ground.transfer.outputs("validation")[0])
+            == dataset.targets("validation"),
+        ),
         passes=_passes(made.artefact),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),

@@ -18,16 +18,13 @@ from edgedistill.evaluate.report.content import Footprint, Latency
 from edgedistill.evaluate.verdict import Count, FalseAbstention, Measurements
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.evidence import file_logits
+from edgedistill.pipeline.own_processes import own_processes
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.classification import Classifier
-from edgedistill.runtime.measuring import (
-    alternate_ms,
-    distribution_free_upper,
-    peak_memory_bytes,
-)
+from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper
 from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
@@ -79,10 +76,12 @@ def measure(
     outside_refused = _refused(classifier, outside_texts) if outside_texts else None
     size_bytes = open_bundle(bundle).model_bytes
     ours, theirs = _latencies(context, teacher, teacher_file, classifier, texts)
+    costs = own_processes(bundle, texts[:64], required)
     footprint = footprint_of(size_bytes, *ours, required.confidence)
     footprint = Footprint(**(vars(footprint) | {
         "throughput_per_s": 1000.0 / float(np.mean(ours[0])),
-        "peak_memory_bytes": peak_memory_bytes(bundle, texts[:64]),
+        "peak_memory_bytes": costs.peak_memory_bytes,
+        "cold_starts_ms": costs.cold_starts_ms,
     }))  # fmt: skip
     teacher_size = teacher_file.stat().st_size + len(teacher.encoder.packed)
     batch_agreement = _batch_agreement(classifier, texts[:NUM_AGREEMENT])
@@ -95,6 +94,8 @@ def measure(
         batch_agreement=batch_agreement,
         out_of_bounds_refused=outside_refused,
         false_abstention=FalseAbstention(fitted.conformal.rate, fitted.conformal.num_rows, refused),
+        peak_memory_bytes=costs.peak_memory_bytes,
+        cold_starts_ms=costs.cold_starts_ms,
     )
     summary = {
         "accuracy": accuracy(targets, answers),
@@ -114,6 +115,7 @@ def measure(
         "repeat_agreement": measurements.repeat_agreement.rate,
         "batch_agreement": batch_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
+        "cold_start_ms": float(np.median(costs.cold_starts_ms)),
     }
     return Measured(
         measurements, retention, targets, answers, teacher_answers, outputs, outside, footprint,

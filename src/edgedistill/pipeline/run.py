@@ -19,6 +19,7 @@ from edgedistill.core.events import Event, Listener, silent
 from edgedistill.core.files import exclusive, require_room, storage_errors
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.own_processes import require_possible
 from edgedistill.pipeline.store import StageResult, Store
 from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, Verified
 
@@ -86,6 +87,7 @@ def run_task(
     """
     path, runs_dir = Path(path), Path(runs_dir)
     spec = load_task(path)
+    require_possible(spec, path)
     carry_out = KINDS.load(spec.kind)
     folder = runs_dir / spec.name
     with storage_errors(folder):

@@ -24,6 +24,7 @@ from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.stages.bounds import within as keeps_within
 from edgedistill.pipeline.strategy import StrategySpec
 
 #: The control without a teacher: part of every comparison; `auto` may find it good enough.
@@ -182,17 +183,14 @@ def foreseen_retention(artefact: Artefact, teacher_right: np.ndarray, context: C
 def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
     """Mark front and choice.
 
-    Of those within size and latency: the smallest whose retention bound meets the requirement,
-    or else the most accurate. If none is within: the most accurate of all.
+    Of those within size, latency and memory: the smallest whose retention bound meets the
+    requirement, or else the most accurate. If none is within: the most accurate of all.
     """
     made = [t for t in tried if t.artefact is not None]
     front = pareto_front([_axes(t) for t in made])
 
     def within(t: Tried) -> bool:
-        v = t.artefact.chosen  # type: ignore[union-attr]
-        return (required.size_mb is None or v.size_bytes <= required.size_mb * 1e6) and (
-            required.latency_p95_ms is None or v.p95_ms <= required.latency_p95_ms
-        )
+        return keeps_within(t.artefact.chosen, required)  # type: ignore[union-attr]
 
     pool = [t for t in made if within(t)] or made
     enough = [t for t in pool if t.retention_low >= (required.retention or 0.0)]
@@ -213,7 +211,7 @@ def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
 
 def _why_not(t: Tried, best: Tried, within: bool, enough: bool, on_front: bool) -> str:
     if not within:
-        return "over the size or latency asked for"
+        return "over the size, latency or memory asked for"
     if not enough:
         return f"foreseen retention bound {t.retention_low:.2%} is below the requirement"
     if not on_front:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,6 +166,15 @@ def alternate_ms(
     return [np.array(taken) for taken in samples]
 
 
+def block_sizes(num_samples: int, num_items: int) -> Iterator[int]:
+    """Calls in each block of one caller of `alternate_ms`, in order."""
+    taken = 0
+    while taken < num_samples:
+        size = min(_BLOCK, num_items - taken % num_items)
+        yield size
+        taken += size
+
+
 def measure_speed(runner: Runner, texts: Sequence[str], *, num_samples: int = 2000) -> Speed:
     """Latency with and without tokenization, and throughput, on the CPUs this process may use.
 
@@ -223,15 +231,3 @@ def pinned(num_cpus: int) -> Iterator[tuple[int, ...]]:
         yield chosen
     finally:
         os.sched_setaffinity(0, before)
-
-
-def peak_memory_bytes(path: str | Path, texts: Sequence[str]) -> int:
-    """Most resident memory of a fresh process that loads the bundle and answers `texts`.
-
-    A fresh one, because this process may hold a teacher: Python, numpy and ONNX Runtime count,
-    as they would on a device.
-    """
-    from edgedistill.runtime.worker_process import run_worker
-
-    request = {"path": str(path), "texts": list(texts)}
-    return int(run_worker(request).answer["peak_memory_bytes"])

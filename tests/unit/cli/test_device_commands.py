@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgedistill.core.errors import (
 )
 from edgedistill.runtime.bundle import Bundle, write_archive
 from edgedistill.runtime.manifest import GOLDEN
-from small_bundle import OUT_OF_BOUNDS, make_bundle
+from small_bundle import OUT_OF_BOUNDS, make_bundle, make_manifest
 
 RUNNER = CliRunner()
 
@@ -141,26 +142,47 @@ def test_verify_fails_on_a_changed_byte(bundle: Bundle) -> None:
 
 
 def test_bench_prints_figures_and_how_they_were_limited(bundle: Bundle) -> None:
-    output = run("bench", bundle.path, "--threads", 1, "--memory-mb", 900)
-    for part in ("p50", "p95", "p99", "cold start", "peak memory", "limits — memory"):
+    output = run("bench", bundle.path, "--threads", 1, "--memory-mb", 900, "--watts", 2)
+    for part in ("p50", "p95", "p99", "cold start", "peak memory", "energy"):
         assert part in output
+    assert "limits — memory, 900 MB: resident peak watched" in output
+    assert "NOT ENFORCED" not in output
+    assert "estimate: " in output or "counted by the processor" in output
 
 
 def test_bench_over_its_memory_exceeds_the_budget(bundle: Bundle) -> None:
     result = RUNNER.invoke(app, ["bench", str(bundle.path), "--memory-mb", "15", "--json"])
     assert json.loads(result.stdout)["exceeded"] is True
     assert isinstance(result.exception, BudgetExceeded)
-    assert "15 MB" in str(result.exception)
+    told = re.search(r"it needs ([\d.]+) MB of memory, the limit is 15 MB", str(result.exception))
+    assert told
+    assert 30 < float(told[1]) < 250
 
 
 def test_compare_prints_both_sides(bundle: Bundle, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "stop it now", "label": "cancel"}\n{"text": "where is my parcel"}\n')
     output = run("compare", bundle.path, bundle.path, "--on", rows)
-    assert "1.0000" in output
-    assert "same answer on 100.00% of 2 rows" in output
-    values = json.loads(run("compare", bundle.path, bundle.path, "--on", rows, "--json"))
+    lines = {line[:18].strip(): line[18:].split() for line in output.splitlines()}
+    assert lines["Same answer"] == ["100.00%", "100.00%"]
+    assert lines["Right"] == ["100.00%", "100.00%"]
+    assert "2 rows, 1 of them say what is right" in output
+    page = tmp_path / "page.html"
+    other = make_bundle(tmp_path / "other", manifest=make_manifest(name="other"))
+    arguments = ("compare", bundle.path, other.path, bundle.path, "--on", rows)
+    values = json.loads(run(*arguments, "--json", "--html", page))
     assert values["num_labelled"] == 1
+    assert [side["name"] for side in values["sides"]] == ["support", "other", "support"]
+    assert values["sides"][0]["retention"] is None
+    assert values["sides"][1]["retention"]["high"] == 1.0
+    assert page.read_text().count("<svg") == 4
+
+
+def test_compare_needs_two(bundle: Bundle, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "stop it now"}\n')
+    with pytest.raises(SpecError, match="cannot be compared"):
+        run("compare", bundle.path, "--on", rows)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"plain text"])

@@ -104,7 +104,7 @@ def test_html_opens_offline_and_runs_nothing(content: ReportContent) -> None:
     assert len(targets) >= 13
     assert set(targets) <= anchors
     assert not re.search(r"https?://|url\(|@import", document)
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 9
 
 
 def test_every_section_and_both_ends_say_the_verdict(content: ReportContent) -> None:
@@ -216,6 +216,7 @@ def test_scales_hold_their_values_between_round_ticks() -> None:
     assert 0 < log.fraction(0.35) < log.fraction(1.0) < log.fraction(29.0) < 1
     assert {1.0, 10.0} <= set(log.ticks)
     assert log_scale(2.0, 2.0).fraction(2.0) == pytest.approx(0.5)
+    assert len(log_scale(0.0011, 0.0013).ticks) >= 2
 
 
 def test_one_candidate_with_no_latency_still_plots(content: ReportContent) -> None:

@@ -83,7 +83,7 @@ def test_a_dominated_one_is_told_so() -> None:
 def test_size_and_latency_come_before_retention() -> None:
     found = choose(ALL, Requirements(retention=0.975, size_mb=5))
     assert chosen(found) == "middle"
-    assert reason(found, "big") == "over the size or latency asked for"
+    assert reason(found, "big") == "over the size, latency or memory asked for"
     assert chosen(choose(ALL, Requirements(retention=0.975, latency_p95_ms=0.5))) == "small"
 
 
@@ -201,6 +201,17 @@ def test_within_latency_comes_before_small() -> None:
     assert told == "over the size or latency asked for (1.00 MB, 3.50 ms)"
     # Nothing is within: the smallest sound one, so that the verdict can say what is missing.
     assert kept([FULL, HALF, slow], latency_p95_ms=0.1) == ("quarter",)
+
+
+def test_within_memory_comes_before_small() -> None:
+    heavy = replace(QUARTER, peak_memory_bytes=90_000_000)
+    light = replace(HALF, peak_memory_bytes=80_000_000)
+    assert kept([FULL, light, heavy], memory_mb=85.0) == ("half",)
+    told = why_not([FULL, light, heavy], "quarter", memory_mb=85.0)
+    assert told == (
+        "over the size, latency or memory asked for (1.00 MB, 1.20 ms, 90.0 MB resident)"
+    )
+    assert kept([FULL, light, heavy]) == ("quarter",)
 
 
 def test_if_every_pass_costs_quality_full_precision_is_kept() -> None:

@@ -184,9 +184,9 @@ def test_bundle_is_verified_and_measured(bundle: Path) -> None:
     assert runner.golden_difference(row | {"logits": [0.0]}) == float("inf")
     speed = measure_speed(runner, list(TEXTS), num_samples=20)
     assert speed.latency.p95_ms > 0
-    same = compare(bundle, bundle, [{"text": text} for text in TEXTS], num_timed=8)
-    assert same.agreement == 1.0
-    assert same.first.accuracy is None
+    same = compare([bundle, bundle], [{"text": text} for text in TEXTS], num_timed=8)
+    assert same.sides[1].agreement == 1.0
+    assert same.sides[0].accuracy is None
 
 
 def test_a_golden_record_that_differs_is_found(bundle: Path, tmp_path: Path) -> None:

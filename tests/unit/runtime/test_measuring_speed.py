@@ -1,32 +1,24 @@
-"""Latency, throughput, limits, comparison."""
+"""Latency and throughput."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgedistill.core.errors import BudgetExceeded, BundleError, DataError
-from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
-from edgedistill.runtime.comparing import compare
-from edgedistill.runtime.limits import bench
 from edgedistill.runtime.measuring import (
     Latency,
     alternate_ms,
+    block_sizes,
     distribution_free_upper,
     measure_speed,
-    peak_memory_bytes,
     pinned,
 )
-from edgedistill.runtime.resident_memory import peak_resident_bytes
-from edgedistill.runtime.worker_process import run_worker
-from small_bundle import TEXTS, make_bundle, make_guard, make_manifest
+from small_bundle import TEXTS
 
 
 def test_bound_of_a_quantile_by_hand() -> None:
@@ -76,6 +68,17 @@ def test_callers_take_turns_in_blocks_after_a_warm_up() -> None:
     assert [len(samples) for samples in timed] == [300, 300]
 
 
+@pytest.mark.parametrize(("num_items", "rounds"), [(150, 2), (100, 3), (7, 4), (300, 1)])
+def test_blocks_are_those_in_which_callers_took_turns(num_items: int, rounds: int) -> None:
+    order: list[str] = []
+    timed = alternate_ms(
+        [lambda _: order.append("A"), lambda _: order.append("B")], range(num_items), rounds=rounds
+    )
+    measured = "".join(order[-2 * len(timed[0]) :])
+    blocks = list(block_sizes(len(timed[0]), num_items))
+    assert measured == "".join("A" * size + "B" * size for size in blocks)
+
+
 def test_times_are_milliseconds_of_the_call() -> None:
     timed = alternate_ms([lambda _: time.sleep(0.002)], [1], rounds=3)[0]
     assert 2.0 <= timed.min() < 20.0
@@ -102,87 +105,3 @@ def test_speed_of_a_classifier(classifier: Classifier) -> None:
     assert 0 < speed.model_latency.p50_ms < speed.latency.p50_ms < 50
     assert set(speed.throughput_per_s) == {1, 8, 32}
     assert min(speed.throughput_per_s.values()) > 20
-
-
-def test_bench_in_a_process_of_its_own(bundle: Bundle) -> None:
-    result = bench(bundle.path, threads=1, memory_mb=1000, num_samples=100)
-    assert not result.exceeded
-    assert result.memory_limit_bytes == 1_000_000_000
-    assert 20e6 < result.peak_memory_bytes < 1e9
-    assert result.load_ms is not None
-    assert result.cold_start_ms is not None
-    assert 1 < result.load_ms < result.cold_start_ms < 60_000
-    assert result.speed is not None
-    assert result.speed.latency.num_samples == 100
-    assert [note.split(":")[0] for note in result.limits] == ["CPUs", "memory"]
-    json.dumps(result.as_json(), allow_nan=False)
-
-
-def test_a_process_over_its_memory_is_stopped_and_says_so(bundle: Bundle) -> None:
-    begun = time.monotonic()
-    result = bench(bundle.path, memory_mb=15, num_samples=10_000_000)
-    assert result.exceeded
-    assert result.peak_memory_bytes > 15e6
-    assert result.speed is None
-    assert time.monotonic() - begun < 30
-
-
-def test_more_threads_than_cpus_are_said_not_to_be_pinned(bundle: Bundle) -> None:
-    too_many = len(os.sched_getaffinity(0)) + 1
-    result = bench(bundle.path, threads=too_many, num_samples=20)
-    assert "share" in result.limits[0]
-
-
-def test_a_failing_worker_tells_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no bundle here"):
-        run_worker({"path": str(tmp_path / "absent"), "texts": ["x"]})
-
-
-def test_a_worker_that_takes_too_long_is_stopped(bundle: Bundle) -> None:
-    request = {"path": str(bundle.path), "texts": list(TEXTS), "num_samples": 10_000_000}
-    with pytest.raises(BudgetExceeded, match="too long"):
-        run_worker(request, timeout_s=0.2)
-
-
-def test_peak_memory_is_that_of_a_fresh_process(bundle: Bundle) -> None:
-    ballast = np.ones(40_000_000)  # 320 MB in this process
-    assert (peak_resident_bytes() or 0) > 320e6
-    assert 20e6 < peak_memory_bytes(bundle.path, TEXTS) < 250e6
-    del ballast
-
-
-def test_the_peak_of_a_process_that_is_gone_is_unknown() -> None:
-    assert peak_resident_bytes(2**22 + 1) is None
-
-
-def test_two_bundles_on_the_same_rows(bundle: Bundle, tmp_path: Path) -> None:
-    strict = make_bundle(
-        tmp_path / "strict", manifest=make_manifest(name="strict"), guard=make_guard(threshold=-9.0)
-    )
-    rows = [
-        {"text": "where is my parcel", "label": "track"},
-        {"text": "stop it now", "label": "cancel"},
-        {"text": "i want my money back", "label": "track"},
-        {"text": "please cancel my order"},
-    ]
-    result = compare(bundle.path, strict.path, rows, num_timed=40)
-    assert (result.num_rows, result.num_labelled) == (4, 3)
-    assert result.first.accuracy == pytest.approx(2 / 3)
-    assert result.second.accuracy == pytest.approx(1 / 3)
-    assert (result.first.abstention_rate, result.second.abstention_rate) == (0.0, 0.5)
-    assert result.agreement == 0.5
-    assert result.size_ratio == 1.0
-    assert result.speed_ratio == result.second.latency.p50_ms / result.first.latency.p50_ms
-    assert result.second.name == "strict"
-    json.dumps(result.as_json(), allow_nan=False)
-
-
-def test_without_labels_there_is_no_accuracy(bundle: Bundle) -> None:
-    result = compare(bundle.path, bundle.path, [{"text": TEXTS[0]}], num_timed=10)
-    assert result.first.accuracy is None
-    assert result.agreement == 1.0
-
-
-def test_nothing_to_compare_on_is_an_error(bundle: Bundle) -> None:
-    with pytest.raises(DataError, match="no rows"):
-        compare(bundle.path, bundle.path, [])

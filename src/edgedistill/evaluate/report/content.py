@@ -23,6 +23,7 @@ from edgedistill.evaluate.report.ensemble import EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
+from edgedistill.evaluate.report.versions import Versions
 from edgedistill.evaluate.robustness import RobustnessRow
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Footprint:
     `latency` includes tokenization, `model_latency` does not. `samples_ms` are single
     measurements behind `latency`, for the plot (a few thousand are plenty). Of models that write:
     `first_token` is from the request to the first piece of text, `tokens_per_s` new tokens over
-    the time of whole requests.
+    the time of whole requests. `cold_starts_ms`: of each process that was started, until its first
+    answer.
     """
 
     size_bytes: int
@@ -68,6 +70,7 @@ class Footprint:
     samples_ms: tuple[float, ...] = ()
     first_token: Latency | None = None
     tokens_per_s: float | None = None
+    cold_starts_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -309,6 +312,7 @@ class ReportContent:
     skipped: tuple[tuple[str, str], ...] = ()
     strategies: StrategiesTried | None = None
     passes: tuple[PassOutcome, ...] = ()
+    versions: Versions | None = None
     boundary: Boundary | None = None
     calibration: CalibrationSummary | None = None
     robustness: tuple[RobustnessRow, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from edgedistill.evaluate.report.blocks import (
     Block,
     Cell,
@@ -178,6 +180,9 @@ def _headlines(footprint: Footprint, teacher: Footprint | None) -> tuple[tuple[s
         entries.append(("Throughput", f"{footprint.throughput_per_s:,.0f}/s", "texts"))
     if footprint.peak_memory_bytes is not None:
         entries.append(("Peak memory", data_size(footprint.peak_memory_bytes), "of the process"))
+    if starts := footprint.cold_starts_ms:
+        remark = f"median of {len(starts)} starts" if len(starts) > 1 else "one start"
+        entries.append(("Cold start", milliseconds(median(starts)), remark))
     return tuple(entries)
 
 
@@ -186,7 +191,7 @@ def _footprint_table(footprint: Footprint, teacher: Footprint | None) -> Table:
     names += [f"{q}, with tokenization" for q in ("p50", "p95", "p99")]
     names += [f"{q}, model alone" for q in ("p50", "p95", "p99")]
     names += ["p50, to the first token", "p95, to the first token", "Tokens written"]
-    names += ["Throughput", "Peak memory"]
+    names += ["Throughput", "Peak memory", "Cold start"]
 
     def values(f: Footprint | None) -> list[float | None]:
         if f is None:
@@ -205,6 +210,7 @@ def _footprint_table(footprint: Footprint, teacher: Footprint | None) -> Table:
             f.tokens_per_s,
             f.throughput_per_s,
             f.peak_memory_bytes,
+            median(f.cold_starts_ms) if f.cold_starts_ms else None,
         ]
 
     rows = []
@@ -223,7 +229,7 @@ def _footprint_table(footprint: Footprint, teacher: Footprint | None) -> Table:
 def _quantity(name: str, value: float | None) -> str:
     if value is None:
         return MISSING
-    if name.startswith("p"):
+    if name.startswith(("p", "Cold")):
         return milliseconds(value)
     return f"{value:,.0f}/s" if name in RATES else data_size(value)
 

@@ -14,7 +14,7 @@ def search_section(content: ReportContent) -> Section:
     """Candidates with their plot, then the passes."""
     blocks: list[Block] = []
     if content.candidates:
-        blocks += _candidates(content.candidates)
+        blocks += _candidates(content.candidates, plotted=content.versions is not None)
     if content.skipped:
         rows: tuple[tuple[Cell, ...], ...] = tuple(content.skipped)
         blocks += [Paragraph("Not tried:"), Table(("Candidate", "Reason"), rows)]
@@ -23,7 +23,8 @@ def search_section(content: ReportContent) -> Section:
     return Section("search", "What was tried", tuple(blocks))
 
 
-def _candidates(candidates: Sequence[Candidate]) -> list[Block]:
+def _candidates(candidates: Sequence[Candidate], *, plotted: bool) -> list[Block]:
+    """`plotted`: all their versions have a chart of their own."""
     ordered = sorted(candidates, key=lambda c: (not c.chosen, not c.on_front, -c.accuracy))
     rows: list[tuple[Cell, ...]] = [
         (
@@ -44,7 +45,8 @@ def _candidates(candidates: Sequence[Candidate]) -> list[Block]:
     headings = ("Candidate", "Family", "Accuracy", "Size", "p95", "Standing", "Note")
     chosen = frozenset(i for i, c in enumerate(ordered) if c.chosen)
     table = Table(headings, tuple(rows), frozenset({2, 3, 4}), emphasised=chosen)
-    return [Paragraph(text), Plots((pareto_plot(candidates),)), table]
+    plots = [] if plotted else [Plots((pareto_plot(candidates),))]
+    return [Paragraph(text), *plots, table]
 
 
 def _standing(candidate: Candidate) -> Mark:

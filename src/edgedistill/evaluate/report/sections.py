@@ -22,6 +22,7 @@ from edgedistill.evaluate.report.outcome import (
 )
 from edgedistill.evaluate.report.provenance import data_section, making_section, non_goals_section
 from edgedistill.evaluate.report.search import search_section
+from edgedistill.evaluate.report.side_by_side import versions_section
 from edgedistill.evaluate.report.strategies import strategies_section
 
 
@@ -32,6 +33,7 @@ def build_sections(content: ReportContent) -> tuple[Section, ...]:
         "requirements": requirements_section(c),
         "what ships": shipped_section(c.shipped) if c.shipped else None,
         "quality": quality_section(c.quality) if c.quality else None,
+        "original and versions": versions_section(c, c.versions) if c.versions else None,
         # Named among what a report lacks it would puzzle readers of other kinds of task.
         **({"fields": fields_section(c.fields)} if c.fields else {}),
         **({"labels": labels_section(c.labels)} if c.labels else {}),

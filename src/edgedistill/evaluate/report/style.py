@@ -44,7 +44,7 @@ section {
   background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 20px 22px 12px; margin: 0 0 18px;
 }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
 .figures { margin: 4px 0 18px; }
 .figures div { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
 .figures dt, .figures p { color: var(--muted); font-size: 12.5px; margin: 0; }
@@ -96,7 +96,12 @@ figcaption { font-size: 13px; font-weight: 600; margin: 0 0 4px; }
 .chart .dot.series3 { fill: var(--series3); }
 .chart .dot.series4 { fill: var(--series4); }
 .chart .dot.faint { fill: var(--faint); fill-opacity: 0.6; }
+.chart .bar.series2 { fill: var(--series2); }
+.chart .bar.series3 { fill: var(--series3); }
 .chart .bar.soft { fill-opacity: 0.3; }
+.chart .strip { fill: none; stroke: var(--series1); stroke-width: 1.5; stroke-opacity: 0.22; }
+.chart .strip.series2 { stroke: var(--series2); }
+.chart .strip.faint { stroke: var(--muted); }
 @media print {
   :root { color-scheme: light; }
   body { background: #fff; font-size: 11pt; }

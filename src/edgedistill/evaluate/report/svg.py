@@ -54,6 +54,9 @@ def log_scale(low: float, high: float) -> Scale:
     marks = [m * 10.0**e for e in exponents for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     if len(marks) > 6:
         marks = [m for m in marks if math.isclose(math.log10(m) % 1, 0, abs_tol=1e-9)] or marks
+    if len(marks) < 2:
+        # Between two of them, the ticks of a linear scale serve.
+        marks = [tick for tick in linear_scale(low, high).ticks if low <= tick <= high]
     return Scale(low, high, tuple(marks), logarithmic=True)
 
 
@@ -137,6 +140,30 @@ class Chart:
             f"<title>{escape(tooltip)}</title></rect>"
         )
 
+    def row_bar(
+        self, x: tuple[float, float], y: tuple[float, float], style: str, tooltip: str
+    ) -> None:
+        """A lying bar between two x values, in a row between two y values."""
+        left, right = sorted((self._at_x(x[0]), self._at_x(x[1])))
+        top, foot = sorted((self._at_y(y[0]), self._at_y(y[1])))
+        self._parts.append(
+            f'<rect class="bar {style}" x="{left:.1f}" y="{top:.1f}" '
+            f'width="{max(right - left, 1.0):.1f}" height="{foot - top:.1f}">'
+            f"<title>{escape(tooltip)}</title></rect>"
+        )
+
+    def strip(self, x: Sequence[float], y: tuple[float, float], style: str) -> None:
+        """A thin upright stroke at each x, between two y values; many make a shade."""
+        top, foot = sorted((self._at_y(y[0]), self._at_y(y[1])))
+        # An element each: strokes of one path would not darken where they cross.
+        self._parts += [
+            f'<path class="strip {style}" d="M{self._at_x(value)} {top}V{foot}"/>' for value in x
+        ]
+
+    def note(self, x: float, y: float, text: str) -> None:
+        """A line of text that begins at a point."""
+        self._text(self._at_x(x), self._at_y(y), text, "label")
+
     def vertical(self, x: float, label: str, *, row: int = 0) -> None:
         """A dashed vertical mark with a label at the top; `row` avoids a neighbour's label."""
         at = self._at_x(x)
@@ -164,12 +191,16 @@ class Chart:
             placed.append((left, at_y, width))
             self._text(at_x - 2 * offset if ends else at_x, at_y, text, "label" + " end" * ends)
 
-    def dot_legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Names of the kinds of dots, (style, name) each, inside the upper left corner."""
+    def dot_legend(self, entries: Sequence[tuple[str, str]], *, below: bool = False) -> None:
+        """Names of the kinds of dots, (style, name) each, inside the upper left corner, or the
+        lower right one."""
+        longest = 6.2 * max((len(name) for _, name in entries), default=0)
+        left = WIDTH - _RIGHT - longest - 30 if below else _LEFT
+        top = HEIGHT - _BOTTOM - 16 * len(entries) if below else _TOP + 10
         for row, (style, name) in enumerate(entries):
-            at = _TOP + 10 + 16 * row
-            self._parts.append(f'<circle class="dot {style}" cx="{_LEFT + 12}" cy="{at}" r="5"/>')
-            self._text(_LEFT + 23, at + 4, name, "label")
+            at = top + 16 * row
+            self._parts.append(f'<circle class="dot {style}" cx="{left + 12:g}" cy="{at}" r="5"/>')
+            self._text(left + 23, at + 4, name, "label")
 
     def line_legend(self, entries: Sequence[tuple[str, str]]) -> None:
         """Names of the lines, (style, name) each, inside the lower right corner."""

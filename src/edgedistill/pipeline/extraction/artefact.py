@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.evaluate.span_metrics import exact_counts
+from edgedistill.core.requirements import BundleRequirements
+from edgedistill.evaluate.generation_metrics import FieldCounts
+from edgedistill.evaluate.span_metrics import exact_counts, retention
 from edgedistill.pipeline.extraction.outputs import GoldTexts, Said, said_by_file
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.stages.artefact import (
@@ -26,7 +28,8 @@ from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
 ROOMS = (
-    "export", "compress", "train", "models", "runtime", "evaluate/span_metrics", "pipeline/stages",
+    "export", "compress", "train", "models", "runtime", "evaluate/span_metrics",
+    "evaluate/generation_metrics", "evaluate/intervals", "pipeline/stages",
     "pipeline/extraction/artefact", "pipeline/extraction/outputs",
 )  # fmt: skip
 
@@ -60,10 +63,13 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     """Export, compress, measure, choose."""
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
-    limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
+    limits = {
+        "size_mb": required.size_mb, "p95_ms": required.latency_p95_ms,
+        "memory_mb": required.memory_mb,
+    }  # fmt: skip
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
-        "compress": asked_settings(context.spec),
+        "compress": asked_settings(context.spec), "confidence": required.confidence,
     }  # fmt: skip
 
     def compute(folder: Path) -> None:
@@ -78,22 +84,26 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         gold = GoldTexts(ground.data.rows.validation, teacher)
 
         def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
-            return _measured(files, gold, required.threads)
+            return _measured(files, gold, required)
 
+        packed = teacher.encoder.encoder.packed
         trained = export_aware(ground, model, "artefact", folder)
-        compress_and_keep(context, "artefact", folder, calibration, measure, trained)
+        compress_and_keep(context, "artefact", folder, calibration, measure, packed, trained)
 
     stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
     return Artefact(stage, read_variants(stage.folder))
 
 
 def _measured(
-    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, threads: int
+    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, required: BundleRequirements
 ) -> list[Variant]:
     """Each file on the validation texts, and timed in turn."""
-    sessions = {p: Session(file.read_bytes(), threads=threads) for p, file in files.items()}
+    sessions = {
+        p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
+    }
     said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
     answers = {p: _answers(found, gold) for p, found in said.items()}
+    counts = {p: exact_counts(gold.found(found.tags), gold.spans) for p, found in said.items()}
     timed = alternate_ms(
         [_caller(session, gold) for session in sessions.values()],
         [document.text for document in gold.documents[:NUM_TIMED]],
@@ -110,9 +120,20 @@ def _measured(
             ),
             p50_ms=float(np.percentile(milliseconds, 50)),
             p95_ms=float(np.percentile(milliseconds, 95)),
+            retention=_retention(counts[()], counts[passes], required.confidence),
         )
         for passes, milliseconds in zip(sessions, timed, strict=True)
     ]
+
+
+def _retention(
+    full: FieldCounts, own: FieldCounts, confidence: float
+) -> tuple[float, float, float] | None:
+    """Of the span F1 in full precision."""
+    if not full.num_right.any():
+        return None
+    kept = retention(full, own, confidence=confidence)
+    return kept.value, kept.low, kept.high
 
 
 def _answers(said: Said, gold: GoldTexts) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ from edgedistill.pipeline.report_basis import (
     verdict_content,
     with_files,
 )
+from edgedistill.pipeline.versions import all_versions, passes_with_bytes, versions_of_student
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.extraction.extractor import Extractor
 
@@ -75,6 +76,12 @@ def report_content(
         ),
         ledger=tuple(hops),
         strategies=made.strategies,
+        versions=all_versions(
+            versions_of_student(made.ground.context.spec.student.family, made.artefact.variants),
+            measured.teacher_footprint,
+            passes_with_bytes(made.artefact.variants[0], made.artefact.chosen),
+            score="mean of span F1 and labels" if spec.output.labels else "span F1",
+        ),
         passes=_passes(made),
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),

@@ -28,17 +28,14 @@ from edgedistill.pipeline.extraction.labels import label_retentions
 from edgedistill.pipeline.extraction.outputs import GoldTexts, said_by_module
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.measurement import NUM_TIMED, footprint_of
+from edgedistill.pipeline.own_processes import own_processes
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.extraction.answer import Extraction
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.labels import best_values, read_labels
 from edgedistill.runtime.extraction.reading import labelled, read_tags
 from edgedistill.runtime.extraction.tagging import document_logits
-from edgedistill.runtime.measuring import (
-    alternate_ms,
-    distribution_free_upper,
-    peak_memory_bytes,
-)
+from edgedistill.runtime.measuring import alternate_ms, distribution_free_upper
 from edgedistill.runtime.session import Session
 
 Spans = Sequence[set[LabelledSpan]]
@@ -137,10 +134,12 @@ def measure(
     outside, recall = _outside(extractor, rows.outside.get("test", ()))
     size_bytes = open_bundle(bundle).model_bytes
     ours, theirs = _latencies(ground, extractor, teacher_file, texts)
+    costs = own_processes(bundle, texts[:64], required)
     footprint = replace(
         footprint_of(size_bytes, *ours, required.confidence),
         throughput_per_s=1000.0 / float(np.mean(ours[0])),
-        peak_memory_bytes=peak_memory_bytes(bundle, texts[:64]),
+        peak_memory_bytes=costs.peak_memory_bytes,
+        cold_starts_ms=costs.cold_starts_ms,
     )
     teacher_size = teacher_file.stat().st_size + len(ground.teacher.encoder.encoder.packed)
     teacher_footprint = footprint_of(teacher_size, *theirs, required.confidence)
@@ -156,6 +155,8 @@ def measure(
         false_abstention=FalseAbstention(conformal.rate, conformal.num_rows, refused),
         valid=Count(sum(not a.abstained for a in shipped.answers), len(texts)),
         label_retention=labels_kept,
+        peak_memory_bytes=costs.peak_memory_bytes,
+        cold_starts_ms=costs.cold_starts_ms,
     )
     inside = fitted.guard.guard.scores(shipped.outputs.logits, shipped.outputs.features)
     summary = {
@@ -182,6 +183,7 @@ def measure(
         "least_confidence": fitted.least_confidence,
         "repeat_agreement": measurements.repeat_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
+        "cold_start_ms": float(np.median(costs.cold_starts_ms)),
     }
     measured = Measured(
         measurements, gold, spans, labels_right, shipped, outside, footprint, teacher_footprint,

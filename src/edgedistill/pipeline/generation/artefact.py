@@ -4,7 +4,7 @@ that answers as well. Each is the file that would ship, run in its own runtime, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import numpy as np
 
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
-from edgedistill.evaluate.generation_score import score
+from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.evaluate.generation_score import retention, score
 from edgedistill.pipeline.generation.calibration import calibrate, told
 from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
+from edgedistill.pipeline.stages.bounds import with_tuples
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.generation.completion import Completion
 
@@ -41,6 +43,8 @@ class Variant:
 
     `agreement`: share of tokens equal to those of full precision, written freely and greedily.
     `fallbacks`: formats that stand in for the type where its blocks do not divide a matrix.
+    `retention`: share of the first type's score that it keeps, paired by row, with its bounds
+    (value, low, high); None where that scores nothing.
     """
 
     kind: str
@@ -53,6 +57,7 @@ class Variant:
     fallbacks: str
     kept: bool = False
     reason: str = ""
+    retention: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         "threads": required.threads,
         "max_new_tokens": spec.output.max_new_tokens,
         "search": search_of(spec),
+        "confidence": required.confidence,
     }
 
     def compute(folder: Path) -> None:
@@ -88,13 +94,16 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         importance = calibrate(ground, model, folder)
         full = _in_full_precision(ground, model, prompts, folder)
         variants: list[Variant] = []
+        first: Sequence[str | None] = []
         for kind in spec.student.weight_types:
             path = folder / _file_name(kind)
             written = write_file(ground, ground.reader, model, path, kind, importance)
             asked = ask(ground, ground.reader, path, prompts)
             same = token_agreement(_freely(ground, path, prompts), full[full_precision(kind)])
             value = score(spec.output.scored_by, asked.answers, expected)
-            variants.append(_measured(kind, written, asked, same, value))
+            first = first or asked.answers
+            kept = _retention(spec, first, asked.answers, expected)
+            variants.append(replace(_measured(kind, written, asked, same, value), retention=kept))
         chosen = choose(variants, required)
         for variant in chosen:
             note = "kept" if variant.kept else f"declined: {variant.reason}"
@@ -103,8 +112,22 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         write_json(folder / "variants.json", [asdict(v) for v in chosen])
 
     stage = ground.context.store.stage("artefact", inputs, compute, rooms=ROOMS)
-    variants = tuple(Variant(**row) for row in read_json(stage.folder / "variants.json"))
+    rows: list[dict[str, Any]] = read_json(stage.folder / "variants.json")
+    variants = tuple(Variant(**with_tuples(row)) for row in rows)
     return Artefact(stage, next(v for v in variants if v.kept), variants)
+
+
+def _retention(
+    spec: GenerationSpec,
+    first: Sequence[str | None],
+    answers: Sequence[str | None],
+    expected: Sequence[str],
+) -> tuple[float, float, float] | None:
+    metric, confidence = spec.output.scored_by, spec.requirements.confidence
+    if score(metric, first, expected) == 0.0:
+        return None
+    kept = retention(metric, first, answers, expected, confidence=confidence)
+    return kept.value, kept.low, kept.high
 
 
 def _in_full_precision(

@@ -14,8 +14,10 @@ from edgedistill.evaluate.generation_score import gain, interval, retention, rig
 from edgedistill.evaluate.intervals import clopper_pearson_interval
 from edgedistill.evaluate.metrics import auroc, risk_coverage, roc_curve
 from edgedistill.evaluate.report import content as report
+from edgedistill.evaluate.report.versions import Versions
 from edgedistill.evaluate.text_boundary import FittedBoundary
 from edgedistill.pipeline.generation import alignment
+from edgedistill.pipeline.generation.artefact import format_name, least_agreement
 from edgedistill.pipeline.generation.measurement import Measured
 from edgedistill.pipeline.generation.serving import prompt_text
 from edgedistill.pipeline.generation.vocabulary import sentence
@@ -26,6 +28,7 @@ from edgedistill.pipeline.report_basis import (
     verdict_content,
     with_files,
 )
+from edgedistill.pipeline.versions import all_versions, version_of
 from edgedistill.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def report_content(
         shipped=_shipped(made, measured, bundle),
         quality=_quality(made, measured),
         ledger=tuple(hops),
+        versions=_versions(made, measured),
         passes=_passes(made),
         boundary=_boundary(made, fitted, measured),
         edge_cases=_wrong_answers(made, measured),
@@ -112,6 +116,24 @@ def _retained(made: Made, teacher: Answers, found: Answers) -> Interval:
     expected = [row.response for row in made.ground.data.rows.test]
     return retention(
         spec.output.scored_by, teacher, found, expected, confidence=spec.requirements.confidence
+    )
+
+
+def _versions(made: Made, measured: Measured) -> Versions:
+    variants = made.artefact.variants
+    rows = [
+        version_of(
+            "student", format_name(v.kind), v, variants[0], v.score,
+            least_agreement=least_agreement(v.kind), chosen=v.kept,
+        )
+        for v in variants
+    ]  # fmt: skip
+    ends = dict.fromkeys((variants[0], made.artefact.chosen))
+    return all_versions(
+        rows,
+        measured.teacher_footprint,
+        [(format_name(v.kind), v.size_bytes) for v in ends],
+        score=SCORE_NAMES[made.ground.context.spec.output.scored_by],
     )
 
 

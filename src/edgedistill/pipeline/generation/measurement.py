@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from edgedistill.pipeline.generation.reader import Reader
 from edgedistill.pipeline.generation.serving import ask, prompt_text, prompts_of
 from edgedistill.pipeline.generation.speed import timed
 from edgedistill.pipeline.generation.student import Ground
+from edgedistill.pipeline.own_processes import own_processes
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.generation.boundary import surprisal
 from edgedistill.runtime.generation.generator import Generator
 from edgedistill.runtime.generation.written import fault
-from edgedistill.runtime.measuring import distribution_free_upper, peak_memory_bytes
+from edgedistill.runtime.measuring import distribution_free_upper
 from edgedistill.tasks.generation.sections import spoken
 
 #: Prompts that are asked again, and asked from out of bounds.
@@ -100,6 +101,7 @@ def measure(
     ours, theirs = timed(ground, generator, peers["teacher"][0])
     kept = retention(metric, answers["teacher"], shipped, expected, confidence=required.confidence)
     repeated = [prompt_text(row) for row in rows[:NUM_REPEATED]]
+    costs = own_processes(bundle, repeated[:16], required)
     measurements = Measurements(
         retention=kept,
         size_bytes=open_bundle(bundle).model_bytes,
@@ -110,11 +112,14 @@ def measure(
         out_of_bounds_refused=outside_refused,
         false_abstention=FalseAbstention(fitted.conformal.rate, fitted.conformal.num_rows, refused),
         valid=Count(sum(answer is not None for answer in shipped), len(shipped)),
+        peak_memory_bytes=costs.peak_memory_bytes,
+        cold_starts_ms=costs.cold_starts_ms,
     )
-    footprint = ours.footprint(
-        measurements.size_bytes, required.confidence,
-        peak_memory_bytes=peak_memory_bytes(bundle, repeated[:16]),
-    )  # fmt: skip
+    footprint = replace(
+        ours.footprint(measurements.size_bytes, required.confidence),
+        peak_memory_bytes=costs.peak_memory_bytes,
+        cold_starts_ms=costs.cold_starts_ms,
+    )
     teacher_footprint = theirs.footprint(peers["teacher"][0].stat().st_size, required.confidence)
     summary = {
         "score": {name: score(metric, found, expected) for name, found in answers.items()},
@@ -135,6 +140,7 @@ def measure(
         "boundary": fitted.boundary.kind,
         "repeat_agreement": measurements.repeat_agreement.rate,
         "peak_memory_bytes": footprint.peak_memory_bytes,
+        "cold_start_ms": float(np.median(costs.cold_starts_ms)),
     }
     edge_answers, _ = _through_bundle(generator, ground.data.rows.edge_cases)
     return Measured(

@@ -32,9 +32,7 @@ class Timed:
     samples_ms: np.ndarray
     writing: WritingSpeed | None
 
-    def footprint(
-        self, size_bytes: int, confidence: float, *, peak_memory_bytes: int | None = None
-    ) -> Footprint:
+    def footprint(self, size_bytes: int, confidence: float) -> Footprint:
         """What the model costs, for the report."""
         p50, p95, p99 = (float(v) for v in np.percentile(self.samples_ms, [50, 95, 99]))
         upper = distribution_free_upper(self.samples_ms, 0.95, confidence)
@@ -47,7 +45,6 @@ class Timed:
             size_bytes=size_bytes,
             latency=Latency(p50, p95, p99, upper if np.isfinite(upper) else None),
             throughput_per_s=1000.0 / float(np.mean(self.samples_ms)),
-            peak_memory_bytes=peak_memory_bytes,
             samples_ms=tuple(float(v) for v in self.samples_ms[:1000]),
             first_token=first,
             tokens_per_s=self.writing.tokens_per_s if self.writing else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
 from edgedistill.core.files import write_json
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.own_processes import file_memory
 from edgedistill.pipeline.stages.awareness import AWARE, export_aware
+from edgedistill.pipeline.stages.bounds import bytes_by_pass, paired_retention
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
@@ -43,7 +45,9 @@ FULL = "full.onnx"
 MODEL = "model.onnx"
 RIGHT = "validation_right.npy"
 NUM_CALIBRATION = 256
-ROOMS = ("export", "compress", "train", "models", "runtime", "pipeline/stages")
+ROOMS = (
+    "export", "compress", "train", "models", "runtime", "pipeline/stages", "evaluate/intervals",
+)  # fmt: skip
 NUM_TIMED = 300
 
 
@@ -81,10 +85,13 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     """Export, compress, measure, choose."""
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
-    limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
+    limits = {
+        "size_mb": required.size_mb, "p95_ms": required.latency_p95_ms,
+        "memory_mb": required.memory_mb,
+    }  # fmt: skip
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
-        "compress": asked_settings(context.spec),
+        "compress": asked_settings(context.spec), "confidence": required.confidence,
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -98,15 +105,12 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
             ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
         )
         trained = export_aware(ground, model, name, folder)
-        best = compress_and_keep(context, name, folder, calibration, bench.measure, trained)
+        best = compress_and_keep(
+            context, name, folder, calibration, bench.measure, teacher.encoder.packed, trained
+        )
         np.save(folder / RIGHT, bench.right[best.passes])
 
-    stage = context.store.stage(
-        name,
-        inputs,
-        compute,
-        rooms=("export", "compress", "train", "models", "runtime", "pipeline/stages"),
-    )
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
     variants = read_variants(stage.folder)
     return Artefact(student, stage, next(v for v in variants if v.kept), variants)
 
@@ -117,6 +121,7 @@ def compress_and_keep(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+    tokenizer: bytes,
     trained: Path | None = None,
 ) -> Variant:
     """Make the passes that the task asks for of the export in `folder`, or try every sequence;
@@ -125,22 +130,36 @@ def compress_and_keep(
     Args:
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
+        tokenizer: as packed in the bundle.
         trained: the export of the student that was trained on for the passes, where it was.
 
     Raises:
         CannotApply: a pass that the task asks for has nothing to do on this student.
     """
-    asked = asked_passes(context.spec)
+    asked, required = asked_passes(context.spec), context.spec.requirements
+    source, before = (trained, (AWARE,)) if trained else (folder / FULL, ())
     files: dict[tuple[str, ...], Path] = {(): folder / FULL}
+    steps: dict[tuple[str, ...], Sequence[Path]] = {(): ()}
     for passes in (asked,) if asked else SEQUENCES:
-        source = trained or folder / FULL
         made = apply_passes(passes, source, folder, calibration, is_asked=bool(asked))
         for left, reason in made.left_out.items():
             note = f"{' + '.join(passes)}: {left} left out: {reason}"
             context.listener(Event(name, "note", note))
-        files.setdefault((AWARE, *made.passes) if trained else made.passes, made.file)
-    measured = measure(files)
-    chosen = as_asked(measured) if asked else choose_variant(measured, context.spec.requirements)
+        applied = (*before, *made.passes)
+        files.setdefault(applied, made.file)
+        steps.setdefault(applied, (*([trained] if trained else ()), *made.steps))
+    memory = file_memory(files, tokenizer, calibration, required)
+    measured = [
+        replace(
+            variant,
+            bytes_by_pass=bytes_by_pass(
+                variant.size_bytes, files[variant.passes], steps[variant.passes]
+            ),
+            peak_memory_bytes=memory.get(variant.passes),
+        )
+        for variant in measure(files)
+    ]
+    chosen = as_asked(measured) if asked else choose_variant(measured, required)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -159,6 +178,7 @@ class _Bench:
 
     def __init__(self, context: Context, data: PreparedData, teacher: Teacher) -> None:
         self.threads = context.spec.requirements.threads
+        self.confidence = context.spec.requirements.confidence
         self.texts = data.dataset.texts("validation")
         self.encoder = teacher.encoder
         self.encoded = self.encoder.encode(self.texts)
@@ -185,6 +205,7 @@ class _Bench:
                 agreement=float((answers[passes] == reference).mean()),
                 p50_ms=float(np.percentile(milliseconds, 50)),
                 p95_ms=float(np.percentile(milliseconds, 95)),
+                retention=paired_retention(self.right[()], self.right[passes], self.confidence),
             )
             for passes, milliseconds in zip(sessions, timed, strict=True)
         ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.core.files import read_json
+from edgedistill.pipeline.stages.bounds import over, with_tuples, within
 
 VARIANTS = "variants.json"
 #: A pass may cost this share of the validation answers against full precision.
@@ -19,7 +20,13 @@ SAME_TIME = 1.15
 
 @dataclass(frozen=True)
 class Variant:
-    """One sequence of passes, measured on validation. `size_bytes`: model and tokenizer."""
+    """One sequence of passes, measured on validation.
+
+    `size_bytes`: model and tokenizer. `retention`: share of the score in full precision that it
+    keeps, paired by row, with its bounds (value, low, high); None where that scores nothing.
+    `bytes_by_pass`: after each pass. `peak_memory_bytes`: resident, in a process of its own, where
+    the task bounds it.
+    """
 
     passes: tuple[str, ...]
     size_bytes: int
@@ -29,12 +36,15 @@ class Variant:
     p95_ms: float
     kept: bool = False
     reason: str = ""
+    retention: tuple[float, float, float] | None = None
+    bytes_by_pass: tuple[int, ...] = ()
+    peak_memory_bytes: int | None = None
 
 
 def read_variants(folder: Path) -> tuple[Variant, ...]:
     """What `compress_and_keep` tried."""
-    rows = read_json(folder / VARIANTS)
-    return tuple(Variant(**{**row, "passes": tuple(row["passes"])}) for row in rows)
+    rows: list[dict[str, Any]] = read_json(folder / VARIANTS)
+    return tuple(Variant(**with_tuples(row)) for row in rows)
 
 
 def asked_passes(spec: Any) -> tuple[str, ...]:
@@ -70,18 +80,13 @@ def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
         if v.accuracy >= full.accuracy - MOST_LOST_ACCURACY and v.agreement >= LEAST_AGREEMENT
     ]  # fmt: skip
 
-    def within(v: Variant) -> bool:
-        size_ok = required.size_mb is None or v.size_bytes <= required.size_mb * 1e6
-        p95 = required.latency_p95_ms
-        return size_ok and (p95 is None or v.p95_ms <= p95)
-
-    pool = [v for v in sound if within(v)] or sound
+    pool = [v for v in sound if within(v, required)] or sound
     smallest = min(v.size_bytes for v in pool)
     small = [v for v in pool if v.size_bytes <= SAME_SIZE * smallest]
     fastest = min(v.p50_ms for v in small)
     quick = [v for v in small if v.p50_ms <= SAME_TIME * fastest]
     best = max(quick, key=lambda v: (v.agreement, -v.p50_ms))
-    return [_judged(v, v is best, v in sound, full, best, within(v)) for v in variants]
+    return [_judged(v, v is best, v in sound, full, best, within(v, required)) for v in variants]
 
 
 def _judged(
@@ -96,9 +101,7 @@ def _judged(
             f"{1 - v.agreement:.1%} of the answers change"
         )
     elif not within:
-        reason = (
-            f"over the size or latency asked for ({v.size_bytes / 1e6:.2f} MB, {v.p95_ms:.2f} ms)"
-        )
+        reason = over(v)
     elif v.size_bytes > SAME_SIZE * best.size_bytes:
         reason = (
             f"does not pay: {v.size_bytes / 1e6:.2f} MB where {best.size_bytes / 1e6:.2f} MB "
