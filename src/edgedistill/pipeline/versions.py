@@ -12,7 +12,7 @@ from edgedistill.core.artefacts import Interval
 from edgedistill.evaluate.report.content import Footprint
 from edgedistill.evaluate.report.versions import Version, Versions
 from edgedistill.pipeline.search import Tried, pareto_front
-from edgedistill.pipeline.stages.artefact import LEAST_AGREEMENT, Variant
+from edgedistill.pipeline.stages.variants import LEAST_AGREEMENT, Variant
 
 
 class Measured(Protocol):

@@ -24,7 +24,7 @@ from edgedistill.evaluate.report.version_plots import (
     latency_strips,
     waterfall_plot,
 )
-from edgedistill.pipeline.stages.artefact import Variant, read_variants
+from edgedistill.pipeline.stages.variants import Variant, read_variants
 from edgedistill.pipeline.versions import all_versions, passes_with_bytes, versions_of_student
 
 STEPS = (("full precision", 8_000_000), ("tables", 4_000_000), ("weights", 2_500_000))

@@ -67,7 +67,7 @@ def measure(files: Files) -> list[Variant]:
 def test_named_passes_ship_even_where_trying_would_have_declined_them(tmp_path: Path) -> None:
     full = table_model(tmp_path)
     best = compress_and_keep(
-        context(tmp_path, [], "int4_tables"), "artefact", tmp_path, [], measure
+        context(tmp_path, [], "int4_tables"), "artefact", tmp_path, [], measure, b""
     )
     assert best.passes == ("int4_tables",)
     assert (tmp_path / MODEL).stat().st_size < 0.2 * full.stat().st_size
@@ -83,7 +83,7 @@ def test_a_named_pass_with_nothing_to_do_stops_the_run(tmp_path: Path) -> None:
     named = context(tmp_path, [], "int8_tables", "awq_int4")
     texts = [{"ids": np.arange(3)}] * 20
     with pytest.raises(CannotApply) as caught:
-        compress_and_keep(named, "artefact", tmp_path, texts, measure)
+        compress_and_keep(named, "artefact", tmp_path, texts, measure, b"")
     assert caught.value.where == "compress.artefact.1"
     assert str(caught.value).startswith("compress.artefact.1: awq_int4: no matrix products")
     assert caught.value.exit_code == 4
@@ -98,7 +98,7 @@ def test_of_sequences_that_are_tried_idle_passes_are_left_out(tmp_path: Path) ->
         tried.extend(files)
         return measure(files)
 
-    best = compress_and_keep(context(tmp_path, heard), "artefact", tmp_path, [], listed)
+    best = compress_and_keep(context(tmp_path, heard), "artefact", tmp_path, [], listed, b"")
     assert best.passes == ()
     # The sequences that differ in idle passes alone are one.
     assert len(set(tried)) == len(tried)
