@@ -88,11 +88,15 @@ class Artefact:
 def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     """Export, compress, measure, choose."""
     context, teacher = ground.context, ground.teacher
-    required = context.spec.requirements
+    required, compress = context.spec.requirements, context.spec.compress
     limits = {"size_mb": required.size_mb, "p95_ms": required.latency_p95_ms}
-    inputs = {
+    inputs: dict[str, Any] = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
     }  # fmt: skip
+    sequences = SEQUENCES
+    if compress and compress.file_passes:
+        sequences = ((), compress.file_passes)
+        inputs["passes"] = compress.file_passes
     name = student.stage.name.replace("student-", "artefact-")
 
     def compute(folder: Path) -> None:
@@ -104,7 +108,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         calibration = calibration_inputs(
             ground.transfer.texts, ground.transfer.num_labelled, teacher.encoder.pad_id
         )
-        best = compress_and_keep(context, name, folder, calibration, bench.measure)
+        best = compress_and_keep(context, name, folder, calibration, bench.measure, sequences)
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(
@@ -120,6 +124,7 @@ def compress_and_keep(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
+    sequences: Sequence[tuple[str, ...]] = SEQUENCES,
 ) -> Variant:
     """Try every sequence of passes on the export in `folder`; what pays stays beside it.
 
@@ -127,7 +132,7 @@ def compress_and_keep(
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
     """
-    files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in SEQUENCES}
+    files = {passes: _apply(passes, folder / FULL, folder, calibration) for passes in sequences}
     chosen = choose_variant(measure(files), context.spec.requirements)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"

@@ -1,0 +1,285 @@
+"""What a task file may say of compression without a smaller student: passes, order, recipes.
+
+What a pass does stands beside its arithmetic, in `models/structure` and `compress`; here is what
+may be said of it, so that a wrong name, setting or order is refused before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from edgedistill.core.section import Section
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Importance: TypeAlias = Literal["taylor", "magnitude", "activation"]
+
+
+class PruneVocabularySettings(Section):
+    """Keep the vectors of the tokens that the task's texts use; any other token is read as its
+    nearest kept neighbour."""
+
+    name: Literal["prune_vocabulary"] = "prune_vocabulary"
+    """Name of the pass."""
+
+
+class DropLayersSettings(Section):
+    """Leave out whole layers."""
+
+    name: Literal["drop_layers"] = "drop_layers"
+    """Name of the pass."""
+    share: Share = 0.5
+    """Share of the layers to leave out; at least one stays."""
+    by: Literal["cosine", "cka", "position"] = "cosine"
+    """Which: `cosine`, `cka`: one after the other the layer whose output is most like its input,
+    by the mean cosine of a token's states or by linear CKA; `position`: evenly spread."""
+
+
+class PruningSettings(Section):
+    """What every pass has that removes structures by their importance."""
+
+    share: Share = 0.5
+    """Share to remove; at least one stays."""
+    importance: Importance = "taylor"
+    """`taylor`: squared first-order change of the loss without it; `magnitude`: norms of its
+    weights; `activation`: what it passes on, by the weights that read it."""
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1
+    """Removed in so many equal parts, with training in between."""
+
+
+class PruneHiddenSettings(PruningSettings):
+    """Remove channels of the states, from every matrix that reads or writes them."""
+
+    name: Literal["prune_hidden"] = "prune_hidden"
+    """Name of the pass."""
+
+
+class PruneHeadsSettings(PruningSettings):
+    """Remove attention heads, the same number from every layer."""
+
+    name: Literal["prune_heads"] = "prune_heads"
+    """Name of the pass."""
+
+
+class PruneNeuronsSettings(PruningSettings):
+    """Remove feed-forward neurons, the same number from every layer."""
+
+    name: Literal["prune_neurons"] = "prune_neurons"
+    """Name of the pass."""
+
+
+class PruneEncoderSettings(PruningSettings):
+    """Remove heads and neurons wherever they matter least for their parameters, until this share of
+    the layers' parameters is gone."""
+
+    name: Literal["prune_encoder"] = "prune_encoder"
+    """Name of the pass."""
+
+
+class FactoriseLinearSettings(Section):
+    """Replace the layers' matrices by products of two, where that is smaller."""
+
+    name: Literal["factorise_linear"] = "factorise_linear"
+    """Name of the pass."""
+    rank: Share = 0.33
+    """Rank of the product, as a share of the matrix's own."""
+
+
+class FactoriseEmbeddingsSettings(Section):
+    """Replace the token table by a product of two matrices."""
+
+    name: Literal["factorise_embeddings"] = "factorise_embeddings"
+    """Name of the pass."""
+    rank: Share = 0.33
+    """Rank of the product, as a share of the table's own."""
+
+
+AnyStructural: TypeAlias = Annotated[
+    PruneVocabularySettings
+    | DropLayersSettings
+    | PruneHiddenSettings
+    | PruneHeadsSettings
+    | PruneNeuronsSettings
+    | PruneEncoderSettings
+    | FactoriseLinearSettings
+    | FactoriseEmbeddingsSettings,
+    Field(discriminator="name"),
+]
+FilePass: TypeAlias = Literal[
+    "float16_tables", "int8_tables", "dynamic_int8", "static_int8", "weight_int8"
+]
+FILE_PASSES: tuple[str, ...] = get_args(FilePass)
+STRUCTURAL: tuple[str, ...] = tuple(
+    form.model_fields["name"].default for form in get_args(get_args(AnyStructural)[0])
+)
+RecipeName: TypeAlias = Literal["small", "fast", "balanced"]
+
+_PRUNING = frozenset({"prune_heads", "prune_neurons", "prune_encoder"})
+#: Of a pass, what must not stand before it, and why.
+_NOT_AFTER: Mapping[str, tuple[frozenset[str], str]] = {
+    "prune_vocabulary": (frozenset({"factorise_embeddings"}), "the table is factorised by then"),
+    "drop_layers": (
+        _PRUNING | {"factorise_linear"}, "what was chosen in a layer would go with the layer",
+    ),
+    "prune_hidden": (
+        frozenset({"factorise_linear", "factorise_embeddings"}), "its matrices are factors by then",
+    ),
+    "prune_heads": (frozenset({"factorise_linear"}), "factors have no heads"),
+    "prune_neurons": (frozenset({"factorise_linear"}), "factors have no neurons"),
+    "prune_encoder": (frozenset({"factorise_linear"}), "factors have no heads and neurons"),
+    "dynamic_int8": (frozenset({"weight_int8", "static_int8"}), "the matrices are INT8 by then"),
+    "static_int8": (frozenset({"weight_int8", "dynamic_int8"}), "the matrices are INT8 by then"),
+    "int8_tables": (frozenset({"float16_tables"}), "the tables are narrow by then"),
+    "float16_tables": (frozenset({"int8_tables"}), "the tables are narrow by then"),
+}  # fmt: skip
+
+
+def refuse_senseless(passes: Sequence[str], key: str) -> None:
+    """Refuse a pass that stands twice, or where it can do nothing.
+
+    Args:
+        passes: names in their order. key: of the list, for the complaint.
+
+    Raises:
+        ValueError: with the key of the pass that is wrong.
+    """
+    for place, name in enumerate(passes):
+        before, at = passes[:place], f"{key}.{place}"
+        if name in before:
+            raise ValueError(
+                f"{at}: {name} stands twice; one with a higher share (or rounds) does the same"
+            )
+        if name in STRUCTURAL and (files := [p for p in before if p in FILE_PASSES]):
+            raise ValueError(
+                f"{at}: {name} changes the network, {files[0]} the file that is made of it: put "
+                f"{name} first"
+            )
+        wrong, why = _NOT_AFTER.get(name, (frozenset(), ""))
+        if found := [p for p in before if p in wrong]:
+            raise ValueError(f"{at}: {name} makes no sense after {found[0]}: {why}")
+        if name in _PRUNING and "prune_encoder" in (name, *before) and _PRUNING & set(before):
+            raise ValueError(f"{at}: prune_encoder removes heads and neurons itself: take it alone")
+
+
+#: Tried where no sequence is named. Widths are left whole where depth pays more: a layer that is
+#: gone costs nothing, half a layer still costs its start.
+RECIPES: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "small": (
+        {"name": "prune_vocabulary"},
+        {"name": "drop_layers", "share": 0.5},
+        {"name": "prune_neurons", "share": 0.5},
+        {"name": "factorise_embeddings", "rank": 0.33},
+    ),
+    "fast": (
+        {"name": "prune_vocabulary"},
+        {"name": "drop_layers", "share": 0.5},
+    ),
+    "balanced": (
+        {"name": "prune_vocabulary"},
+        {"name": "drop_layers", "share": 0.33},
+        {"name": "prune_neurons", "share": 0.25},
+    ),
+}
+
+
+def _entry(value: Any) -> Any:
+    """A name alone stands for the pass with its defaults."""
+    return {"name": value} if isinstance(value, str) and value not in FILE_PASSES else value
+
+
+_PASS: TypeAdapter[Any] = TypeAdapter(AnyStructural)
+
+
+def _known(value: Any) -> Any:
+    """One complaint for a name that is none, instead of one a form."""
+    entry = _entry(value)
+    name = entry.get("name") if isinstance(entry, dict) else entry
+    if isinstance(entry, dict) and name in FILE_PASSES:
+        if set(entry) != {"name"}:
+            raise ValueError(f"{name} has no settings")
+        return name
+    if isinstance(entry, (dict, str)) and name not in (*STRUCTURAL, *FILE_PASSES):
+        raise ValueError(
+            f"no pass is called {name!r}; one of: {', '.join((*STRUCTURAL, *FILE_PASSES))}"
+        )
+    if isinstance(entry, dict):
+        try:
+            return _PASS.validate_python(entry)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            option = ".".join(str(part) for part in fault["loc"][1:])
+            raise ValueError(f"{option} of {name}: {fault['msg']}") from error
+    return entry
+
+
+AnyPass: TypeAlias = Annotated[
+    AnyStructural | FilePass,
+    BeforeValidator(_known, json_schema_input_type=AnyStructural | FilePass),
+]
+
+
+class CompressSpec(Section):
+    """Compression without a smaller student: what ships is the teacher itself, changed by passes
+    and trained by the unchanged one. A recipe's name alone, or a list of passes, stands for a
+    section with that."""
+
+    recipes: Annotated[tuple[RecipeName, ...], Field(min_length=1)] = ("small", "fast", "balanced")
+    """Named sequences to try; the smallest that meets the requirements ships."""
+    passes: Annotated[tuple[AnyPass, ...], Field(min_length=1)] | None = None
+    """A sequence of your own instead: each a name or a mapping of `name` and the pass's settings;
+    passes on the file come last. Without any of those, several are tried on the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_thing_alone(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"recipes": [value]}
+        return {"passes": value} if isinstance(value, (list, tuple)) else value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> CompressSpec:
+        if self.passes is not None and "recipes" in self.model_fields_set:
+            raise ValueError("give recipes or a sequence of passes, not both")
+        if len(set(self.recipes)) != len(self.recipes):
+            raise ValueError("recipes: each once")
+        return self
+
+    @property
+    def file_passes(self) -> tuple[str, ...]:
+        """Of a sequence, the passes on the file."""
+        return tuple(each for each in self.passes or () if isinstance(each, str))
+
+    @property
+    def structural(self) -> tuple[Any, ...]:
+        """Of a sequence, the settings of the passes on the network."""
+        return tuple(each for each in self.passes or () if not isinstance(each, str))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of a sequence, the names of all passes."""
+        return tuple(each if isinstance(each, str) else each.name for each in self.passes or ())
+
+
+def require_whole(compress: CompressSpec | None, student: Any, distillation: Any) -> None:
+    """Refuse a senseless sequence, and what has no place beside compression.
+
+    Args:
+        student, distillation: the task's sections.
+
+    Raises:
+        ValueError: with the key that is wrong.
+    """
+    if compress is None:
+        return
+    if student.model_fields_set:
+        raise ValueError(
+            "student: compress makes no smaller student: leave out student, or compress"
+        )
+    if distillation.search is not None:
+        raise ValueError("distillation.strategy: auto compares strategies on a student; with "
+                         "compress, name one")  # fmt: skip
+    if distillation.generations > 1:
+        raise ValueError("distillation.generations: what is compressed is not built anew")
+    refuse_senseless(compress.names, "compress.passes")
