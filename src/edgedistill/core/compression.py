@@ -12,108 +12,13 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from edgedistill.core.section import Section
+from edgedistill.core.structural import AnyStructural, StructuralName
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Importance: TypeAlias = Literal["taylor", "magnitude", "activation"]
-
-
-class PruneVocabularySettings(Section):
-    """Keep the vectors of the tokens that the task's texts use; any other token is read as its
-    nearest kept neighbour."""
-
-    name: Literal["prune_vocabulary"] = "prune_vocabulary"
-    """Name of the pass."""
-
-
-class DropLayersSettings(Section):
-    """Leave out whole layers."""
-
-    name: Literal["drop_layers"] = "drop_layers"
-    """Name of the pass."""
-    share: Share = 0.5
-    """Share of the layers to leave out; at least one stays."""
-    by: Literal["cosine", "cka", "position"] = "cosine"
-    """Which: `cosine`, `cka`: one after the other the layer whose output is most like its input,
-    by the mean cosine of a token's states or by linear CKA; `position`: evenly spread."""
-
-
-class PruningSettings(Section):
-    """What every pass has that removes structures by their importance."""
-
-    share: Share = 0.5
-    """Share to remove; at least one stays."""
-    importance: Importance = "taylor"
-    """`taylor`: squared first-order change of the loss without it; `magnitude`: norms of its
-    weights; `activation`: what it passes on, by the weights that read it."""
-    rounds: Annotated[int, Field(ge=1, le=20)] = 1
-    """Removed in so many equal parts, with training in between."""
-
-
-class PruneHiddenSettings(PruningSettings):
-    """Remove channels of the states, from every matrix that reads or writes them."""
-
-    name: Literal["prune_hidden"] = "prune_hidden"
-    """Name of the pass."""
-
-
-class PruneHeadsSettings(PruningSettings):
-    """Remove attention heads, the same number from every layer."""
-
-    name: Literal["prune_heads"] = "prune_heads"
-    """Name of the pass."""
-
-
-class PruneNeuronsSettings(PruningSettings):
-    """Remove feed-forward neurons, the same number from every layer."""
-
-    name: Literal["prune_neurons"] = "prune_neurons"
-    """Name of the pass."""
-
-
-class PruneEncoderSettings(PruningSettings):
-    """Remove heads and neurons wherever they matter least for their parameters, until this share of
-    the layers' parameters is gone."""
-
-    name: Literal["prune_encoder"] = "prune_encoder"
-    """Name of the pass."""
-
-
-class FactoriseLinearSettings(Section):
-    """Replace the layers' matrices by products of two, where that is smaller."""
-
-    name: Literal["factorise_linear"] = "factorise_linear"
-    """Name of the pass."""
-    rank: Share = 0.33
-    """Rank of the product, as a share of the matrix's own."""
-
-
-class FactoriseEmbeddingsSettings(Section):
-    """Replace the token table by a product of two matrices."""
-
-    name: Literal["factorise_embeddings"] = "factorise_embeddings"
-    """Name of the pass."""
-    rank: Share = 0.33
-    """Rank of the product, as a share of the table's own."""
-
-
-AnyStructural: TypeAlias = Annotated[
-    PruneVocabularySettings
-    | DropLayersSettings
-    | PruneHiddenSettings
-    | PruneHeadsSettings
-    | PruneNeuronsSettings
-    | PruneEncoderSettings
-    | FactoriseLinearSettings
-    | FactoriseEmbeddingsSettings,
-    Field(discriminator="name"),
-]
 FilePass: TypeAlias = Literal[
     "float16_tables", "int8_tables", "dynamic_int8", "static_int8", "weight_int8"
 ]
 FILE_PASSES: tuple[str, ...] = get_args(FilePass)
-STRUCTURAL: tuple[str, ...] = tuple(
-    form.model_fields["name"].default for form in get_args(get_args(AnyStructural)[0])
-)
+STRUCTURAL: tuple[str, ...] = get_args(StructuralName)
 RecipeName: TypeAlias = Literal["small", "fast", "balanced"]
 
 _PRUNING = frozenset({"prune_heads", "prune_neurons", "prune_encoder"})
@@ -216,7 +121,7 @@ def _known(value: Any) -> Any:
 
 AnyPass: TypeAlias = Annotated[
     AnyStructural | FilePass,
-    BeforeValidator(_known, json_schema_input_type=AnyStructural | FilePass),
+    BeforeValidator(_known, json_schema_input_type=AnyStructural | StructuralName | FilePass),
 ]
 
 
@@ -230,6 +135,9 @@ class CompressSpec(Section):
     passes: Annotated[tuple[AnyPass, ...], Field(min_length=1)] | None = None
     """A sequence of your own instead: each a name or a mapping of `name` and the pass's settings;
     passes on the file come last. Without any of those, several are tried on the file."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak of the training that recovers; left out: 5e-4 for states of up to 384 channels, less by
+    the square of the width above (1.25e-4 for 768)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -260,6 +168,12 @@ class CompressSpec(Section):
     def names(self) -> tuple[str, ...]:
         """Of a sequence, the names of all passes."""
         return tuple(each if isinstance(each, str) else each.name for each in self.passes or ())
+
+
+def and_short(schema: dict[str, Any]) -> None:
+    """Let a JSON Schema of the section be a recipe's name or a list of passes, too."""
+    passes = {"items": {}, "type": "array"}
+    schema["anyOf"] = [{"enum": list(RECIPES), "type": "string"}, passes, *schema["anyOf"]]
 
 
 def require_whole(compress: CompressSpec | None, student: Any, distillation: Any) -> None:

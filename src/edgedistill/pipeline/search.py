@@ -66,11 +66,12 @@ def candidates_of(spec: StrategySpec) -> list[Candidate]:
 
 def compressed_of(settings: CompressSpec) -> list[Candidate]:
     """The teacher under the task's own sequence of passes, or under each recipe."""
+    rate = {"learning_rate": settings.learning_rate} if settings.learning_rate else {}
     if settings.passes is not None:
         passes = [each.model_dump(mode="json") for each in settings.structural]
-        return [Candidate(COMPRESSED, "own-passes", {"passes": passes})]
+        return [Candidate(COMPRESSED, "own-passes", {"passes": passes, **rate})]
     presets = FAMILIES.load(COMPRESSED).presets
-    return [Candidate(COMPRESSED, name, dict(presets[name])) for name in settings.recipes]
+    return [Candidate(COMPRESSED, name, {**presets[name], **rate}) for name in settings.recipes]
 
 
 def is_untrained(candidate: Candidate) -> bool:

@@ -141,7 +141,7 @@ def test_a_named_family_is_tried_with_its_options() -> None:
 @pytest.mark.parametrize(
     ("student", "told"),
     [
-        ({"family": "telepathy"}, "one of: linear, small_transformer, static, truncated"),
+        ({"family": "telepathy"}, "one of: compressed, linear, small_transformer, static"),
         ({"family": "static", "options": {"token_sise": 16}}, "token_size"),
         ({"family": "static", "options": {"token_size": 1}}, "student.options.token_size"),
         ({"family": "truncated", "options": {"layers": []}}, "student.options.layers"),

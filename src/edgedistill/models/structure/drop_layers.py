@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgedistill.core.compression import DropLayersSettings
+from edgedistill.core.structural import DropLayersSettings
 from edgedistill.models.structure.given import Evidence, Given
 from edgedistill.models.structure.likeness import linear_cka, mean_cosine
 from edgedistill.models.structure.surgery import num_left, with_layers

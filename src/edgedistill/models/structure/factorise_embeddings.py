@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from edgedistill.core.compression import FactoriseEmbeddingsSettings
+from edgedistill.core.structural import FactoriseEmbeddingsSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.students.bert_blocks import PrunedEmbedding, TransformerStudent
 

@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from edgedistill.core.compression import FactoriseLinearSettings
+from edgedistill.core.structural import FactoriseLinearSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.low_rank import LowRankLinear
 from edgedistill.models.students.bert_blocks import TransformerStudent

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedistill.core.compression import Importance
+from edgedistill.core.structural import Importance
 from edgedistill.models.structure.given import Evidence
 from edgedistill.models.structure.surgery import head_size
 from edgedistill.models.students.bert_blocks import EncoderLayer, TransformerStudent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgedistill.core.compression import PruneEncoderSettings
+from edgedistill.core.structural import PruneEncoderSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.importance import (
     head_site,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgedistill.core.compression import PruneHeadsSettings
+from edgedistill.core.structural import PruneHeadsSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.importance import head_site, importances, largest
 from edgedistill.models.structure.surgery import keep_heads, num_left, with_layers

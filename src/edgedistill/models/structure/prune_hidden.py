@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgedistill.core.compression import PruneHiddenSettings
+from edgedistill.core.structural import PruneHiddenSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.importance import channel_site, importances, largest
 from edgedistill.models.structure.surgery import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgedistill.core.compression import PruneNeuronsSettings
+from edgedistill.core.structural import PruneNeuronsSettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.importance import importances, largest, neuron_site
 from edgedistill.models.structure.surgery import keep_neurons, num_left, with_layers

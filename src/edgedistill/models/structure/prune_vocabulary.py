@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from edgedistill.core.compression import PruneVocabularySettings
+from edgedistill.core.structural import PruneVocabularySettings
 from edgedistill.models.structure.given import Given
 from edgedistill.models.structure.surgery import keep_rows
 from edgedistill.models.students.bert_blocks import TransformerStudent

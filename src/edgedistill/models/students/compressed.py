@@ -7,12 +7,14 @@ are for training in between, which whoever builds one in rounds sees to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edgedistill.core.compression import RECIPES, AnyStructural, refuse_senseless
+from edgedistill.core.compression import RECIPES, refuse_senseless
+from edgedistill.core.structural import AnyStructural
 from edgedistill.models.structure.catalogue import STRUCTURAL_PASSES
 from edgedistill.models.structure.given import Evidence, Given
 from edgedistill.models.structure.shape import Shape, num_parameters
@@ -20,7 +22,14 @@ from edgedistill.models.structure.whole import whole_network
 from edgedistill.models.students.bert_blocks import TransformerStudent
 from edgedistill.models.students.family import Material, Recipe, Shrinking, StudentFamily
 
-NAME = "compressed"
+#: Of a truncated student: what is recovered has as far to come back.
+RECIPE = Recipe(
+    num_epochs=3, control_epochs=5, learning_rate=5e-4, batch_size=64,
+    least_steps=300, temperature=2.0,
+    precision="bf16",
+)  # fmt: skip
+#: Channels up to which that learning rate does.
+RATE_WIDTH = 384
 
 
 class CompressedConfig(BaseModel):
@@ -30,6 +39,9 @@ class CompressedConfig(BaseModel):
 
     passes: tuple[AnyStructural, ...] = Field(default=RECIPES["balanced"], validate_default=True)
     """Passes on the network, in their order; with a section `compress` they are named there."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak of the training that recovers; left out: 5e-4 for states of up to 384 channels, less by
+    the square of the width above (1.25e-4 for 768)."""
 
     @model_validator(mode="after")
     def _in_order(self) -> CompressedConfig:
@@ -95,6 +107,13 @@ def restore(shape: Mapping[str, Any]) -> TransformerStudent:
     return Shape.from_json(shape).network()
 
 
+def recipe_of(config: CompressedConfig, network: TransformerStudent) -> Recipe:
+    """How a network of this width is trained."""
+    width = network.embedding.positions.shape[1]
+    rate = RECIPE.learning_rate * min(1.0, (RATE_WIDTH / width) ** 2)
+    return replace(RECIPE, learning_rate=config.learning_rate or rate)
+
+
 def _build(material: Material, config: CompressedConfig) -> TransformerStudent:
     """Everything at once, without training in between."""
     torch.manual_seed(material.seed)
@@ -137,12 +156,7 @@ FAMILY = StudentFamily(
     config=CompressedConfig,
     presets={name: {"passes": list(passes)} for name, passes in RECIPES.items()},
     build=_build,
-    # Of a truncated student: what is recovered has as far to come back.
-    recipe=Recipe(
-        num_epochs=3, control_epochs=5, learning_rate=5e-4, batch_size=64,
-        least_steps=300, temperature=2.0,
-        precision="bf16",
-    ),
+    recipe=RECIPE,
     size_bytes=_size_bytes,
-    shrinking=Shrinking(begin, given, rounds_of, shrink, account, restore),
-)  # fmt: skip
+    shrinking=Shrinking(begin, given, rounds_of, shrink, account, restore, recipe_of),
+)

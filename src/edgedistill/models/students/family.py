@@ -61,6 +61,7 @@ class Shrinking:
     is given. `rounds(config)`: the passes of each round. `shrink(network, passes, given)`: the
     network after them, and the `account` of each. `account(network)`: what a network is made of,
     its `shape` among it. `restore(shape)`: a network of that shape, for weights that were saved.
+    `recipe(config, network)`: how this network is trained.
     """
 
     begin: Callable[[Material], nn.Module]
@@ -69,6 +70,7 @@ class Shrinking:
     shrink: Callable[[Any, list[Any], Any], tuple[nn.Module, list[dict[str, Any]]]]
     account: Callable[[Any], dict[str, Any]]
     restore: Callable[[Mapping[str, Any]], nn.Module]
+    recipe: Callable[[Any, Any], Recipe]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def shrink_in_rounds(
     ground: AnyGround,
     candidate: Candidate,
     folder: Path,
-    train: Callable[[Any, str, Path], dict[str, Any]],
+    train: Callable[[Any, Any, str, Path], dict[str, Any]],
 ) -> tuple[Any, Any, dict[str, Any]]:
     """(module, recipe, record) of a candidate whose last round still lacks its training; without a
     recipe where nothing was done to it, and nothing is to be recovered.
@@ -31,8 +31,8 @@ def shrink_in_rounds(
 
     Args:
         folder: of the stage at work.
-        train: trains a module in place, told which round it is, in a folder of its own; returns the
-            record.
+        train: trains a module in place by a recipe, told which round it is, in a folder of its own;
+            returns the record.
     """
     import torch
     from safetensors.torch import load_file
@@ -42,7 +42,8 @@ def shrink_in_rounds(
     torch.manual_seed(ground.context.spec.seed)
     model, basis = shrinking.begin(material), shrinking.given(material)
     accounts, scores = [shrinking.account(model)], list[float]()
-    rounds = shrinking.rounds(family.config(**candidate.options))
+    config = family.config(**candidate.options)
+    rounds = shrinking.rounds(config)
     for number, passes in enumerate(rounds, start=1):
         place = folder / ROUNDS / str(number)
         # Written last: what a killed run left without it is made anew.
@@ -55,13 +56,14 @@ def shrink_in_rounds(
             record = {"accounts": told}
             if number < len(rounds):
                 place.mkdir(parents=True, exist_ok=True)
-                record |= train(model, f"round {number} of {len(rounds)}", place)
+                recipe = shrinking.recipe(config, model)
+                record |= train(model, recipe, f"round {number} of {len(rounds)}", place)
                 save_module(model, place / WEIGHTS)
                 write_json(place / RECORD, record)
         accounts += record["accounts"]
         if number < len(rounds):
             scores.append(float(record["best_score"]))
-    recipe = family.recipe if len(accounts) > 1 else None
+    recipe = shrinking.recipe(config, model) if len(accounts) > 1 else None
     return model, recipe, {"accounts": accounts, "rounds": scores}
 
 

@@ -147,15 +147,24 @@ def build_student(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
     config = family.config(**candidate.options)
     material = ground.material
     torch.manual_seed(ground.context.spec.seed)
-    return ground.formed(family.build(material, config)), family.recipe
+    network = family.build(material, config)
+    shrinking = family.shrinking
+    recipe = shrinking.recipe(config, network) if shrinking else family.recipe
+    return ground.formed(network), recipe
 
 
 def _round(
-    ground: AnyGround, candidate: Candidate, name: str, model: Any, what: str, place: Path
+    ground: AnyGround,
+    candidate: Candidate,
+    name: str,
+    model: Any,
+    recipe: Any,
+    what: str,
+    place: Path,
 ) -> dict[str, Any]:
     """An epoch on the teacher's answers for what has lost some of its structure."""
-    recipe, answers = FAMILIES.load(candidate.family).recipe, ground.answers.logits
-    return _train(ground, candidate, model, recipe, f"{name}, {what}", place, answers, num_epochs=1)
+    told, answers = f"{name}, {what}", ground.answers.logits
+    return _train(ground, candidate, model, recipe, told, place, answers, num_epochs=1)
 
 
 def _train(
