@@ -138,8 +138,8 @@ def test_kept_tokens_are_read_as_before_and_others_as_their_neighbour(bert: Smal
     torch.testing.assert_close(answers(pruned, bert), answers(bert.network, bert))
     # Token 110 has no row: it is read as that of the kept words whose vector is most alike.
     table = bert.network.embedding.tokens.weight.detach().numpy()
-    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
-    nearest = 4 + int((unit[4:100] @ unit[110]).argmax())
+    words = table[4:100] / np.linalg.norm(table[4:100], axis=1, keepdims=True)
+    nearest = 4 + int((words @ table[110]).argmax())
     with torch.no_grad():
         one, other = (pruned(torch.tensor([[5, i]]), torch.ones(1, 2)).logits
                       for i in (110, nearest))  # fmt: skip

@@ -20,6 +20,7 @@ from edgedistill.models.students.bert_blocks import (
     EncoderLayer,
     PrunedEmbedding,
     TransformerStudent,
+    token_mean,
 )
 
 
@@ -38,8 +39,8 @@ class PooledStudent(TransformerStudent):
         self.pooler: nn.Linear = pooler
 
     def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        features = super()._answer(states, mask).features
-        return ModelOutput(self.head(self.pooler(states[:, 0]).tanh()), features)
+        logits = self.head(self.pooler(states[:, 0]).tanh())
+        return ModelOutput(logits, token_mean(states, mask))
 
 
 def whole_network(teacher: nn.Module, *, max_tokens: int) -> TransformerStudent:
