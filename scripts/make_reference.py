@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.core import errors
+from edgedistill.core.compression import FILE_PASSES, STRUCTURAL
 from edgedistill.core.task_file import json_schema
 from edgedistill.models.families import FAMILIES
 from edgedistill.train.distill.strategies import STRATEGIES
@@ -57,7 +58,7 @@ def task_file(schema: Schema) -> str:
     for path, section in sections(schema):
         parts += [f"## {path or 'Top level'}", _flat(section["description"])]
         parts.append(_table(section, schema, path))
-    return "\n\n".join([*parts, *_strategies(schema), *_families()]) + "\n"
+    return "\n\n".join([*parts, *_strategies(schema), *_passes(schema), *_families()]) + "\n"
 
 
 def generation_task_file(schema: Schema) -> str:
@@ -142,6 +143,24 @@ def _strategies(schema: Schema) -> list[str]:
     return parts
 
 
+def _passes(schema: Schema) -> list[str]:
+    parts = [
+        "## Passes of compression",
+        "What an entry of `compress.passes` may say besides its `name`. "
+        "[Compress a model](../how-to/compress-a-model.md) tells when to take which. Passes on the "
+        f"file ({', '.join(f'`{name}`' for name in FILE_PASSES)}) have no settings.",
+    ]
+    for name in STRUCTURAL:
+        form = next(
+            each for each in schema["$defs"].values()
+            if each["properties"].get("name", {}).get("const") == name
+        )  # fmt: skip
+        settings = {key: value for key, value in form["properties"].items() if key != "name"}
+        parts += [f"### {name}", _flat(form["description"])]
+        parts += [_table({"properties": settings}, schema, "")] if settings else []
+    return parts
+
+
 def _families() -> list[str]:
     parts = [
         "## Options of the student families",
@@ -160,6 +179,8 @@ def _families() -> list[str]:
 
 
 def _settings(options: Mapping[str, Any]) -> str:
+    if "passes" in options:
+        return ", ".join(each["name"] for each in options["passes"])
     return ", ".join(f"{k}: {json.dumps(v)}" for k, v in options.items()) or "the defaults"
 
 

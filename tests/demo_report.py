@@ -51,6 +51,7 @@ from edgedistill.evaluate.report.content import (
 from edgedistill.evaluate.report.ensemble import EnsembleRow, EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldQuality, FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
+from edgedistill.evaluate.report.removal import Removal
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried, StrategyTrial
 from edgedistill.evaluate.report.versions import Version, Versions
 from edgedistill.evaluate.robustness import PERTURBATIONS, RobustnessRow
@@ -422,6 +423,10 @@ def make_demo_content(*, required_retention: float = 0.96) -> ReportContent:
             withheld=0.03,
             precision=0.96,
             precision_kept=0.98,
+        ),
+        removal=(
+            Removal("", "", 22_000_000, 10_600_000, 88_000_000, 4.1),
+            Removal("drop_layers", "share: 0.5", 16_700_000, 5_300_000, 67_000_000, 2.2),
         ),
         strategies=StrategiesTried(
             "response",

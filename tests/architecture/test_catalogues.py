@@ -55,6 +55,7 @@ def test_an_unknown_kind_is_told_the_known_ones(family: str) -> None:
     [
         ("student family", "students"),
         ("compression pass", "passes"),
+        ("structural pass", "structural"),
         ("out-of-bounds score", "scores"),
         ("distillation strategy", "strategies"),
     ],

@@ -111,5 +111,6 @@ def test_exports_with_parity_and_takes_the_bytes_forecast(
     small = WeightInt8()(small, to=tmp_path / "small.onnx", calibration=[])
     entry = FAMILIES.load(family)
     config = entry.config(**entry.presets[preset])
-    forecast = entry.size_bytes(config, len(material.kept.token_ids), 5, 256)
+    teacher = material.teacher.encoder.config.to_dict()  # type: ignore[union-attr, operator]
+    forecast = entry.size_bytes(config, len(material.kept.token_ids), 5, teacher)
     assert small.stat().st_size == pytest.approx(forecast, rel=FORECAST_TOLERANCE)

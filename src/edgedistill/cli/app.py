@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgedistill.cli import data, device, factory
+from edgedistill.cli import compress, data, device, factory
 from edgedistill.core.errors import EXIT_CODES, EdgeDistillError
 
 DEBUG_VARIABLE = "EDGEDISTILL_DEBUG"
@@ -55,6 +55,7 @@ def _options(
 
 
 factory.register(app)
+compress.register(app)
 device.register(app)
 data.register(app)
 

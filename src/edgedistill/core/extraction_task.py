@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edgedistill.core.compression import CompressSpec
 from edgedistill.core.distillation import TeachingSpec
+from edgedistill.core.file_compression import FileCompression
 from edgedistill.core.mixture import TeacherWeight, require_mixture
 from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task import (
@@ -233,7 +233,7 @@ class ExtractionSpec(Section):
     """Further teachers, which read with the tokenizer of `teacher`; it is what the student grows
     from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
-    compress: CompressSpec | None = None
+    compress: FileCompression | None = None
     distillation: TagDistillation = TagDistillation()
     heads: HeadsSpec = HeadsSpec()
     """Used where the output has `labels`."""

@@ -6,7 +6,7 @@ so that a wrong name or order is refused before anything is loaded.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +17,8 @@ FilePass: TypeAlias = Literal[
     "weight_int8", "float16_weights", "sparse_half", "sparse_two_of_four",
     "palette_16", "palette_256",
 ]  # fmt: skip
+
+Name = TypeVar("Name", bound=str)
 
 #: What a pass takes of a file; what it took, no later one finds.
 _TABLES, _PRODUCTS, _OTHERS = "tables", "matrix products", "other matrices"
@@ -36,8 +38,12 @@ _TAKES = {
 }
 
 
-def _in_possible_order(passes: tuple[FilePass, ...]) -> tuple[FilePass, ...]:
-    """Refuse a pass that can find nothing after those in front of it."""
+def in_possible_order(passes: tuple[Name, ...]) -> tuple[Name, ...]:
+    """The passes, if none can find nothing after those in front of it.
+
+    Raises:
+        ValueError: which one cannot, and after which.
+    """
     left, took = _ALL, dict[str, str]()
     for name in passes:
         takes = _TAKES.get(name, frozenset({_PRODUCTS}))
@@ -53,5 +59,5 @@ def _in_possible_order(passes: tuple[FilePass, ...]) -> tuple[FilePass, ...]:
 
 #: A sequence, in an order in which each pass may find something to do.
 FilePasses: TypeAlias = Annotated[
-    tuple[FilePass, ...], Field(min_length=1), AfterValidator(_in_possible_order)
+    tuple[FilePass, ...], Field(min_length=1), AfterValidator(in_possible_order)
 ]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from edgedistill.core.augmentation import AugmentationSpec as AugmentationSpec
 from edgedistill.core.augmentation import TextAugmentation
-from edgedistill.core.compression import CompressSpec
+from edgedistill.core.compression import CompressSpec, and_short, require_whole
 from edgedistill.core.distillation import TeachingSpec
 from edgedistill.core.ensemble import EnsembleSpec, FurtherStudent
 from edgedistill.core.mixture import require_mixture
@@ -224,12 +224,17 @@ class TaskSpec(Section):
     teachers: tuple[FurtherTeacher, ...] = ()
     """Further teachers; `teacher` is what the student grows from and is measured against."""
     student: StudentSpec = StudentSpec()
-    compress: CompressSpec | None = None
+    compress: Annotated[CompressSpec | None, Field(json_schema_extra=and_short)] = None
     distillation: DistillationSpec = DistillationSpec()
     requirements: Requirements = Requirements()
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random but the split."""
+
+    @model_validator(mode="after")
+    def _compresses_in_order(self) -> TaskSpec:
+        require_whole(self.compress, self.student, self.distillation)
+        return self
 
     @model_validator(mode="after")
     def _searches_one_thing(self) -> TaskSpec:

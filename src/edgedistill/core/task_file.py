@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,21 @@ FORMS: dict[str, type[TaskSpec] | type[GenerationSpec] | type[ExtractionSpec]] =
 Key = tuple[str | int, ...]
 
 
-def load_task(path: Path) -> TaskSpec | GenerationSpec | ExtractionSpec:
+def load_task(
+    path: Path, changes: Mapping[str, Any] | None = None
+) -> TaskSpec | GenerationSpec | ExtractionSpec:
     """The validated task of a YAML file.
+
+    Args:
+        changes: sections that take the place of the file's; None: the file's is left out.
 
     Raises:
         SpecError: unreadable, not YAML, or not a valid task; lists every fault, not the first.
     """
-    text = _read(path)
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise _yaml_error(path, error) from error
-    if not isinstance(value, dict):
-        raise SpecError("the file holds no keys", where=f"{path}", fix="see 'edgedistill init'")
+    value, root = _parsed(path)
     lines = _key_lines(root)
-    _refuse_duplicate_keys(path, root)
+    value = {k: v for k, v in {**value, **(changes or {})}.items()
+             if v is not None or k not in (changes or {})}  # fmt: skip
     kind = value.get("kind", "classification")
     form = FORMS.get(kind) if isinstance(kind, str) else None
     if form is None:
@@ -60,6 +59,15 @@ def place_of(path: Path, *key: str | int) -> str:
     return f"{path}:{lines[key]}" if key in lines else str(path)
 
 
+def read_values(path: Path) -> dict[str, Any]:
+    """What stands in a task file, not validated.
+
+    Raises:
+        SpecError: unreadable, or not YAML.
+    """
+    return _parsed(path)[0]
+
+
 def json_schema(kind: str = "classification") -> dict[str, Any]:
     """The JSON Schema of the task file of a kind, for editors."""
     if kind not in FORMS:
@@ -68,6 +76,20 @@ def json_schema(kind: str = "classification") -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "EdgeDistill task file"
     return schema
+
+
+def _parsed(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Values and nodes of a YAML file with keys, each of which stands once."""
+    text = _read(path)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _yaml_error(path, error) from error
+    if not isinstance(value, dict):
+        raise SpecError("the file holds no keys", where=f"{path}", fix="see 'edgedistill init'")
+    _refuse_duplicate_keys(path, root)
+    return value, root
 
 
 def _read(path: Path) -> str:

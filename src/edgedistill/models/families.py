@@ -8,6 +8,7 @@ FAMILIES = Catalogue(
     "student family",
     {
         "truncated": "edgedistill.models.students.truncated:FAMILY",
+        "compressed": "edgedistill.models.students.compressed:FAMILY",
         "small_transformer": "edgedistill.models.students.small_transformer:FAMILY",
         "static": "edgedistill.models.students.static:FAMILY",
         "linear": "edgedistill.models.students.linear:FAMILY",

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgedistill.models.teachers.sources import resolve_teacher
+from edgedistill.pipeline.compressible import require_compressible
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.rungs import require_rows
 from edgedistill.pipeline.search import assistants_of, candidates_of, search
@@ -74,6 +75,10 @@ def prepare_ground(context: Context) -> Ground:
     if not is_default(spec):
         source = resolve_teacher(spec.teacher.source, root=context.root)
         require_fitting(spec, candidates, [*assistants, *members], source)
+    if spec.compress is not None and spec.compress.is_of_teacher:
+        # In time: what it would refuse is refused before the teacher reads a text.
+        source = resolve_teacher(spec.teacher.source, root=context.root)
+        require_compressible(spec, source)
     data = prepare_data(context)
     if spec.distillation.search is not None:
         require_rows(len(data.dataset.validation))
@@ -103,8 +108,7 @@ def _size_forecast(ground: Ground, members: Sequence[Candidate]) -> Callable[[Ca
     def model_bytes(candidate: Candidate) -> int:
         family = FAMILIES.load(candidate.family)
         config = family.config(**candidate.options)
-        num_labels, hidden = len(data.dataset.labels), int(shape["hidden_size"])
-        return int(family.size_bytes(config, num_rows, num_labels, hidden))
+        return int(family.size_bytes(config, num_rows, len(data.dataset.labels), shape))
 
     def size_bytes(candidate: Candidate) -> int:
         parts = members if candidate.family == ENSEMBLE else [candidate]

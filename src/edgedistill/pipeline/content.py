@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -44,6 +44,7 @@ from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.ensemble import DISTILLED
 from edgedistill.pipeline.stages.made_texts import notes_on
+from edgedistill.pipeline.stages.removal import told_settings
 from edgedistill.pipeline.versions import versions_of_run
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
@@ -86,6 +87,7 @@ def report_content(
             == dataset.targets("validation"),
         ),
         passes=_passes(made.artefact),
+        removal=made.removal,
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),
         robustness=_robustness(made, classifier, measured),
@@ -102,7 +104,7 @@ def report_content(
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     candidate = made.artefact.student.candidate
     passes = " + ".join(made.artefact.chosen.passes) or "full precision"
-    options = ", ".join(f"{k} {v}" for k, v in candidate.options.items()) or "default settings"
+    options = _options(candidate.options) or "default settings"
     return report.Shipped(
         family=candidate.family,
         description=f"{options}; {passes}",
@@ -111,6 +113,16 @@ def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
         threads=made.ground.context.spec.requirements.threads,
         machine=machine(),
     )
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """Settings in words; of passes each with its own."""
+    told = []
+    for key, value in options.items():
+        if key == "passes":
+            value = ", then ".join(f"{p['name']} ({told_settings(p)})" for p in value)
+        told.append(f"{key} {value}".replace(" ()", ""))
+    return ", ".join(told)
 
 
 def _quality(

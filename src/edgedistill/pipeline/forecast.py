@@ -23,6 +23,8 @@ FIXED_S = 60.0
 #: What students of a family cost, all presets and the control included, in readings of the
 #: transfer set by the teacher.
 FAMILY_COST = {"static": 1.0, "linear": 0.1, "small_transformer": 2.0, "truncated": 8.0}
+#: The same of the teacher under a sequence of passes: half of it is trained and read.
+COMPRESSED_COST = 8.0
 #: Epochs that early stopping leaves of those allowed, on average.
 EPOCH_SHARE = 0.9
 #: Epochs of a student whose teacher reads along: the recipe's of those whose inside can be read.
@@ -184,16 +186,22 @@ def _teacher_s(
 def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
     family, distillation = spec.student.family, spec.distillation
-    once = sum(FAMILY_COST.values()) if family == "auto" else FAMILY_COST[family]
+    once = sum(FAMILY_COST.values()) if family == "auto" else _family_cost(family)
+    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+        once = COMPRESSED_COST * (1 if spec.compress.passes else len(spec.compress.recipes))
     if isinstance(spec, TaskSpec) and (together := spec.student.ensemble):
         # The members, and one that learns from them.
         once *= together.num_members + (together.ships != "ensemble")
-        once += sum(FAMILY_COST[member.family] for member in together.others)
+        once += sum(_family_cost(member.family) for member in together.others)
     # What a part reads every batch more often: twice; once, without the way back.
     names = [part.name for part in distillation.strategy]
     views = 2 * names.count("consistency") + names.count("average") / 3
-    assistants = sum(FAMILY_COST[assistant.family] for assistant in distillation.assistants)
+    assistants = sum(_family_cost(assistant.family) for assistant in distillation.assistants)
     return (once * distillation.generations + assistants) * (1 + views)
+
+
+def _family_cost(family: str) -> float:
+    return FAMILY_COST.get(family, COMPRESSED_COST)
 
 
 def matrix_rate() -> float:

@@ -17,6 +17,7 @@ from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.data.step_rows import load_steps
 from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
+from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
 from edgedistill.pipeline.generation.forecast import (
@@ -63,10 +64,14 @@ def check_classification(spec: TaskSpec, root: Path) -> CheckResult:
     source = resolve_teacher(spec.teacher.source, root=root, sha256=spec.teacher.sha256)
     if spec.teacher.num_epochs == 0:
         require_labels(source, dataset.labels)
+    require_compressible(spec, source)
     further, left_out = find_further(spec, root, dataset.labels)
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
-    lengths = encoder.encode(dataset.texts("train")).lengths
+    encoded = encoder.encode(dataset.texts("train"))
+    lengths, num_used = encoded.lengths, len(np.unique(encoded.ids))
+    fixed = len(encoder.packed) + 2 * encoder.num_tokens
+    require_reachable(spec, source, num_used, len(dataset.labels), fixed)
     inside = None if is_default(spec) else expected_internals(spec, source, lengths)
     if spec.distillation.search is not None:
         require_rows(len(dataset.validation))
@@ -210,9 +215,11 @@ def budget_warnings(
             where="budget.memory_gb",
             fix="raise the budget, or choose a smaller teacher",
         )
+    from edgedistill.pipeline.search import is_asked_for
+
     minutes = expected.total_s / 60
     if minutes > spec.budget.wall_time_minutes:
-        is_search = isinstance(spec, TaskSpec) and spec.student.family == "auto"
+        is_search = isinstance(spec, TaskSpec) and not is_asked_for(spec)
         what = "the search will stop early" if is_search else "it may not do"
         return [
             f"about {minutes:.0f} minutes are forecast, the budget is "

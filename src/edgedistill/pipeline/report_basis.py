@@ -112,6 +112,10 @@ def teaching_notes(ground: AnyGround, training: Mapping[str, Any]) -> list[str]:
     notes = [*ground.answers.notes]
     if ground.internals:
         notes.append(ground.internals.note)
+    if scores := training.get("rounds"):
+        told = ", ".join(f"{score:.4g}" for score in (*scores, training["best_score"]))
+        notes.append(f"Structure was removed in {len(scores) + 1} rounds, each followed by "
+                     f"training; {CLOSENESS}: {told}.")  # fmt: skip
     if scores := training.get("generations"):
         told = ", ".join(f"{score:.4g}" for score in scores)
         notes.append(f"Each of {len(scores)} students in a row learned from the one before it; "

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,7 +72,11 @@ class RunResult:
 
 
 def run_task(
-    path: Path | str, *, runs_dir: Path | str = Path("runs"), listener: Listener = silent
+    path: Path | str,
+    *,
+    runs_dir: Path | str = Path("runs"),
+    listener: Listener = silent,
+    changes: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Make the smallest student that meets the task's requirements, and prove it.
 
@@ -81,12 +85,13 @@ def run_task(
         runs_dir: folder for runs; this one gets `runs_dir/NAME`, stage results are shared in
             `runs_dir/store`.
         listener: is told about progress.
+        changes: sections that take the place of the file's; None: the file's is left out.
 
     Raises:
         EdgeDistillError: of the family that fits. A verdict of DO NOT SHIP is a result, no error.
     """
     path, runs_dir = Path(path), Path(runs_dir)
-    spec = load_task(path)
+    spec = load_task(path, changes)
     require_possible(spec, path)
     carry_out = KINDS.load(spec.kind)
     folder = runs_dir / spec.name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgedistill.core.compression import CompressSpec
 from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import (
     BudgetExceeded,
@@ -18,7 +19,7 @@ from edgedistill.core.errors import (
 )
 from edgedistill.core.events import Event
 from edgedistill.core.extraction_task import ExtractionStudent
-from edgedistill.core.task import Requirements, StudentSpec
+from edgedistill.core.task import Requirements, StudentSpec, TaskSpec
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
@@ -29,6 +30,8 @@ from edgedistill.pipeline.strategy import StrategySpec
 
 #: The control without a teacher: part of every comparison; `auto` may find it good enough.
 CONTROL = Candidate("linear", "linear", {})
+#: The family of what `compress` makes; not among the students that `auto` tries.
+COMPRESSED = "compressed"
 #: Share of the wall time that stays for the final evaluation.
 RESERVE = 0.25
 
@@ -55,15 +58,39 @@ def candidates_of(spec: StrategySpec) -> list[Candidate]:
     Raises:
         SpecError: an unknown family, or options that it does not have.
     """
+    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+        return compressed_of(spec.compress)
     if spec.student.family != "auto":
         return [candidate_of(spec.student, spec.student.family, "student.options")]
     others = [
         Candidate(family, f"{family}-{preset}", options)
         for family in reversed(list(FAMILIES))
         for preset, options in FAMILIES.load(family).presets.items()
-        if family != CONTROL.family
+        if family not in (CONTROL.family, COMPRESSED)
     ]
     return [CONTROL, *others]
+
+
+def compressed_of(settings: CompressSpec) -> list[Candidate]:
+    """The teacher under the task's own sequence of passes, or under each recipe."""
+    rate = {"learning_rate": settings.learning_rate} if settings.learning_rate else {}
+    if settings.passes is not None:
+        passes = [each.model_dump(mode="json") for each in settings.structural]
+        return [Candidate(COMPRESSED, "own-passes", {"passes": passes, **rate})]
+    presets = FAMILIES.load(COMPRESSED).presets
+    return [Candidate(COMPRESSED, name, {**presets[name], **rate}) for name in settings.recipes]
+
+
+def is_untrained(candidate: Candidate) -> bool:
+    """Whether a candidate is the teacher itself: under no pass that would call for training."""
+    return candidate.family == COMPRESSED and not candidate.options["passes"]
+
+
+def is_asked_for(spec: StrategySpec) -> bool:
+    """Whether a person named the one candidate, so that it must do."""
+    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+        return spec.compress.passes is not None or len(spec.compress.recipes) == 1
+    return spec.student.family != "auto"
 
 
 def assistants_of(spec: StrategySpec) -> list[Candidate]:
@@ -155,11 +182,11 @@ def _try(
         return Tried(candidate, None, reason=error.what)
     except ModelError as error:
         # What `auto` proposes need not suit every teacher; what a person asks for must.
-        if context.spec.student.family != "auto":
+        if is_asked_for(context.spec):
             raise
         return Tried(candidate, None, reason=f"does not suit this teacher: {error.what}")
     except (MissingSignal, SpecError) as error:
-        if context.spec.student.family != "auto":
+        if is_asked_for(context.spec):
             raise
         return Tried(candidate, None, reason=f"does not suit this strategy: {error.what}")
     return Tried(candidate, artefact, foreseen_retention(artefact, teacher_right, context))

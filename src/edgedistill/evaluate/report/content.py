@@ -22,6 +22,7 @@ from edgedistill.evaluate.metrics import CalibrationBins
 from edgedistill.evaluate.report.ensemble import EnsembleSummary
 from edgedistill.evaluate.report.field_quality import FieldsSummary, LabelQuality
 from edgedistill.evaluate.report.forgetting import StepAbility
+from edgedistill.evaluate.report.removal import Removal
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.report.versions import Versions
 from edgedistill.evaluate.robustness import RobustnessRow
@@ -313,6 +314,7 @@ class ReportContent:
     strategies: StrategiesTried | None = None
     passes: tuple[PassOutcome, ...] = ()
     versions: Versions | None = None
+    removal: tuple[Removal, ...] = ()
     boundary: Boundary | None = None
     calibration: CalibrationSummary | None = None
     robustness: tuple[RobustnessRow, ...] = ()

@@ -21,6 +21,7 @@ from edgedistill.evaluate.report.outcome import (
     shipped_section,
 )
 from edgedistill.evaluate.report.provenance import data_section, making_section, non_goals_section
+from edgedistill.evaluate.report.removal import removal_section
 from edgedistill.evaluate.report.search import search_section
 from edgedistill.evaluate.report.side_by_side import versions_section
 from edgedistill.evaluate.report.strategies import strategies_section
@@ -42,6 +43,7 @@ def build_sections(content: ReportContent) -> tuple[Section, ...]:
         "fidelity ledger": fidelity_section(c) if c.ledger else None,
         **({"strategies": strategies_section(c.strategies)} if c.strategies else {}),
         "candidates and passes": search_section(c) if c.candidates or c.passes else None,
+        **({"removal": removal_section(c.removal)} if c.removal else {}),
         "boundary": boundary_section(c.boundary) if c.boundary else None,
         "calibration": calibration_section(c.calibration) if c.calibration else None,
         "robustness": robustness_section(c.robustness) if c.robustness else None,

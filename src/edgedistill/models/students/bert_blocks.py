@@ -174,7 +174,7 @@ class TransformerStudent(nn.Module):
         return states, mask, (1.0 - mask)[:, None, None, :] * -1e4
 
     def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        features = _mean(states, mask)
+        features = token_mean(states, mask)
         return ModelOutput(self.head(features), features)
 
 
@@ -188,7 +188,7 @@ class TransformerTagger(TransformerStudent):
         return cls(student.embedding, student.encoder_layers(), student.head)
 
     def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        return ModelOutput(self.head(states), _mean(states, mask))
+        return ModelOutput(self.head(states), token_mean(states, mask))
 
 
 class LabellingTagger(TransformerTagger):
@@ -212,7 +212,7 @@ class LabellingTagger(TransformerTagger):
         return cls(student.embedding, student.encoder_layers(), *heads)
 
     def _answer(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        features = _mean(states, mask)
+        features = token_mean(states, mask)
         return ModelOutput(self.head(states), features, self.label_head(features))
 
 
@@ -224,6 +224,6 @@ def _rows(head: nn.Linear, rows: slice) -> nn.Linear:
     return part
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
+def token_mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of the mask, ``[b, h]``."""
     return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -54,18 +54,41 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Shrinking:
+    """How students of a family lose their structure round by round, each followed by training.
+
+    `begin(material)`: the network before anything is done to it. `given(material)`: what every pass
+    is given. `rounds(config)`: the passes of each round. `shrink(network, passes, given)`: the
+    network after them, and the `account` of each. `account(network)`: what a network is made of,
+    its `shape` among it. `restore(shape)`: a network of that shape, for weights that were saved.
+    `recipe(config, network)`: how this network is trained.
+    """
+
+    begin: Callable[[Material], nn.Module]
+    given: Callable[[Material], Any]
+    rounds: Callable[[Any], list[list[Any]]]
+    shrink: Callable[[Any, list[Any], Any], tuple[nn.Module, list[dict[str, Any]]]]
+    account: Callable[[Any], dict[str, Any]]
+    restore: Callable[[Mapping[str, Any]], nn.Module]
+    recipe: Callable[[Any, Any], Recipe]
+
+
+@dataclass(frozen=True)
 class StudentFamily:
     """A family of students.
 
     `presets`: what `auto` tries, by name. `recipe` is None where `build` returns a model that is
-    already fitted (no teacher, no loop). `size_bytes(config, num_rows, num_labels, hidden)`:
-    bytes of model with INT8 weights, before anything is trained. `shape(config, teacher)`: of a
-    student whose inside can be read (`models.internals.TellsInside`); None where it cannot.
+    already fitted (no teacher, no loop). `size_bytes(config, num_rows, num_labels, teacher)`:
+    bytes of model with INT8 weights, before anything is trained; `teacher` is its config.json.
+    `shape(config, teacher)`: of a student whose inside can be read
+    (`models.internals.TellsInside`); None where it cannot. `shrinking`: of students whose sizes
+    follow from what is measured on the teacher, not from their settings alone.
     """
 
     config: type[BaseModel]
     presets: Mapping[str, Any]
     build: Callable[[Material, Any], nn.Module]
     recipe: Recipe | None
-    size_bytes: Callable[[Any, int, int, int], int]
+    size_bytes: Callable[[Any, int, int, Mapping[str, Any]], int]
     shape: Callable[[Any, NetworkShape], NetworkShape] | None = None
+    shrinking: Shrinking | None = None

@@ -7,6 +7,7 @@ and measured like every other student.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,9 @@ def _one_row_a_class(
     return np.concatenate([-coefficients, coefficients]), np.concatenate([-intercept, intercept])
 
 
-def _size_bytes(config: LinearConfig, num_rows: int, num_labels: int, hidden: int) -> int:
+def _size_bytes(
+    config: LinearConfig, num_rows: int, num_labels: int, teacher: Mapping[str, Any]
+) -> int:
     return (num_rows + config.num_buckets) * (num_labels + 8)
 
 

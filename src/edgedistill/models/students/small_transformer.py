@@ -7,6 +7,7 @@ a start for training, not a model by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -158,8 +159,10 @@ def _build(material: Material, config: SmallTransformerConfig) -> TransformerStu
     return build(material.teacher, material.kept, config, max_tokens=material.max_tokens)
 
 
-def _size_bytes(config: SmallTransformerConfig, num_rows: int, num_labels: int, hidden: int) -> int:
-    inner = config.intermediate_size or 4 * hidden
+def _size_bytes(
+    config: SmallTransformerConfig, num_rows: int, num_labels: int, teacher: Mapping[str, Any]
+) -> int:
+    inner = config.intermediate_size or 4 * int(teacher["hidden_size"])
     rank = config.embedding_rank or config.hidden_size
     return truncated.transformer_bytes(
         config.hidden_size, len(config.layers), inner, rank, num_rows, num_labels

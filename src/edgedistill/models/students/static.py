@@ -12,7 +12,8 @@ Shapes: ``b`` texts, ``s`` tokens, ``v`` ids of the teacher's tokenizer, ``k`` k
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -173,7 +174,9 @@ def _build(material: Material, config: StaticConfig) -> StaticStudent:
     )
 
 
-def _size_bytes(config: StaticConfig, num_rows: int, num_labels: int, hidden: int) -> int:
+def _size_bytes(
+    config: StaticConfig, num_rows: int, num_labels: int, teacher: Mapping[str, Any]
+) -> int:
     tables = (num_rows + config.num_buckets) * (config.token_size + 4)
     pooled = config.token_size + config.num_channels
     layers = (pooled + num_labels) * config.hidden_size + 3 * config.token_size * 4 * (

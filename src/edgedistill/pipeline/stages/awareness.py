@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgedistill.core.compression import AwareSpec
+from edgedistill.core.file_compression import AwareSpec
 from edgedistill.core.files import write_json
 from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS

@@ -12,14 +12,20 @@ import numpy as np
 
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
+from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
 from edgedistill.pipeline.stages.lesson import prepare_lesson
+from edgedistill.pipeline.stages.rounds import (
+    WEIGHTS,
+    forget_rounds,
+    save_module,
+    shrink_in_rounds,
+)
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS
 from edgedistill.pipeline.store import StageResult
 from edgedistill.pipeline.strategy import require_suited
 
-WEIGHTS = "student.safetensors"
 GENERATIONS = "generations"
 ROOMS = (
     "train",
@@ -27,6 +33,7 @@ ROOMS = (
     "tasks",
     "pipeline/stages/any_ground",
     "pipeline/stages/lesson",
+    "pipeline/stages/rounds",
     "pipeline/stages/student",
     "pipeline/strategy",
 )
@@ -61,7 +68,13 @@ def train_student(
     name = f"student-{candidate.name}" if distilled else f"control-{candidate.name}"
 
     def compute(folder: Path) -> None:
-        model, recipe = build_student(ground, candidate)
+        shrinking, told = FAMILIES.load(candidate.family).shrinking, dict[str, Any]()
+        if distilled and shrinking:
+            model, recipe, told = shrink_in_rounds(
+                ground, candidate, folder, partial(_round, ground, candidate, name)
+            )
+        else:
+            model, recipe = build_student(ground, candidate)
         if recipe is None:
             accuracy = ground.undistilled_score()(model)
             record = {"best_score": accuracy, "best_epoch": 0, "history": [], "seconds": 0.0}
@@ -69,8 +82,11 @@ def train_student(
             record = teach(ground, candidate, model, recipe, name, folder)
         else:
             record = _train(ground, candidate, model, recipe, name, folder, None)
-        _save(model, folder / WEIGHTS)
+        if shrinking:
+            record |= {**told, "shape": shrinking.account(model)["shape"]}
+        save_module(model, folder / WEIGHTS)
         write_json(folder / "training.json", record)
+        forget_rounds(folder)
 
     stage = context.store.stage(name, inputs, compute, rooms=(*ROOMS, *ground.rooms))
     return TrainedStudent(candidate, stage, read_json(stage.folder / "training.json"))
@@ -115,7 +131,10 @@ def load_student(ground: AnyGround, trained: TrainedStudent) -> Any:
     if trained.members:
         members = [load_student(ground, member) for member in trained.members]
         return Ensemble(members, trained.training["weights"], trained.training["average"]).eval()
-    model, _ = build_student(ground, trained.candidate)
+    if shape := trained.training.get("shape"):
+        model: Any = FAMILIES.load(trained.candidate.family).shrinking.restore(shape)
+    else:
+        model, _ = build_student(ground, trained.candidate)
     model.load_state_dict(load_file(trained.stage.folder / WEIGHTS))
     return model.eval()
 
@@ -124,13 +143,28 @@ def build_student(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
     """(module, recipe) of a candidate before training."""
     import torch
 
-    from edgedistill.models.families import FAMILIES
-
     family = FAMILIES.load(candidate.family)
     config = family.config(**candidate.options)
     material = ground.material
     torch.manual_seed(ground.context.spec.seed)
-    return ground.formed(family.build(material, config)), family.recipe
+    network = family.build(material, config)
+    shrinking = family.shrinking
+    recipe = shrinking.recipe(config, network) if shrinking else family.recipe
+    return ground.formed(network), recipe
+
+
+def _round(
+    ground: AnyGround,
+    candidate: Candidate,
+    name: str,
+    model: Any,
+    recipe: Any,
+    what: str,
+    place: Path,
+) -> dict[str, Any]:
+    """An epoch on the teacher's answers for what has lost some of its structure."""
+    told, answers = f"{name}, {what}", ground.answers.logits
+    return _train(ground, candidate, model, recipe, told, place, answers, num_epochs=1)
 
 
 def _train(
@@ -141,8 +175,14 @@ def _train(
     name: str,
     folder: Path,
     answers: np.ndarray | None,
+    *,
+    num_epochs: int | None = None,
 ) -> dict[str, Any]:
-    """Train `model` to give these answers to the transfer set; None: on the labels alone."""
+    """Train `model` to give these answers to the transfer set; None: on the labels alone.
+
+    Args:
+        num_epochs: instead of what the task says.
+    """
     from edgedistill.train.loop import train
     from edgedistill.train.tune.supervised import Supervised
 
@@ -154,7 +194,7 @@ def _train(
         examples, score = ground.labelled_examples(), ground.undistilled_score()
     config = loop_config(
         recipe, len(examples), seed=ground.context.spec.seed, is_control=lesson is None,
-        num_epochs=ground.settings.num_epochs,
+        num_epochs=num_epochs or ground.settings.num_epochs,
     )  # fmt: skip
     num_epochs = config.num_epochs
     steps_an_epoch = -(-len(examples) // config.batch_size)
@@ -232,9 +272,3 @@ def _earlier_generations(
         answers = np.load(place / "logits.npy", mmap_mode="r")
         scores.append(float(read_json(place / "training.json")["best_score"]))
     return answers, scores
-
-
-def _save(model: Any, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: t.detach().contiguous() for name, t in model.state_dict().items()}, path)

@@ -49,7 +49,7 @@ def read_variants(folder: Path) -> tuple[Variant, ...]:
 
 def asked_passes(spec: Any) -> tuple[str, ...]:
     """The sequence that a task file names; empty where it leaves the choice."""
-    return tuple(spec.compress.artefact or ()) if spec.compress else ()
+    return spec.compress.asked if spec.compress else ()
 
 
 def asked_settings(spec: Any) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgedistill.core.artefacts import Judgement
 from edgedistill.evaluate.guard_fit import FittedGuard
+from edgedistill.evaluate.report.removal import Removal
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.abilities import abilities_kept
@@ -19,10 +20,11 @@ from edgedistill.pipeline.evidence import Control, calibrated_guard, control_ans
 from edgedistill.pipeline.fidelity import keep_ledger
 from edgedistill.pipeline.measurement import Measured, measure
 from edgedistill.pipeline.packaging import golden_rows, machine, versions, write_task_bundle
-from edgedistill.pipeline.search import CONTROL, Tried
+from edgedistill.pipeline.search import CONTROL, Tried, is_untrained
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.ensemble import Together
 from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.removal import measure_removal
 from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher_file import export_teacher
 from edgedistill.pipeline.verified import (
@@ -50,6 +52,7 @@ class Made:
     teacher_file: Path
     together: Together | None = None
     strategies: StrategiesTried | None = None
+    removal: tuple[Removal, ...] = ()
 
 
 def verify_choice(
@@ -70,10 +73,13 @@ def verify_choice(
     # As a control it depends on nothing of the distillation: one result serves every bundle.
     linear = train_student(ground, CONTROL, distilled=False)
     undistilled = None
-    if candidate.family != CONTROL.family:
+    if candidate.family != CONTROL.family and not is_untrained(candidate):
         undistilled = train_student(ground, candidate, distilled=False)
     teacher_file = export_teacher(ground)
-    made = Made(ground, tried, artefact, undistilled, linear, teacher_file, together, strategies)
+    removal = measure_removal(ground, artefact)
+    made = Made(
+        ground, tried, artefact, undistilled, linear, teacher_file, together, strategies, removal
+    )
     inputs = {
         "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
         "tried": [
@@ -163,6 +169,9 @@ def _provenance(made: Made) -> dict[str, Any]:
 
 def _vocabulary(made: Made) -> str:
     """Which tokens have a vector of their own, and what the others are read as."""
+    shape = made.artefact.student.training.get("shape")
+    if shape and shape["rows"] == shape["ids"]:
+        return f"all {shape['rows']:,} tokens"
     transfer, num_tokens = made.ground.transfer, made.ground.teacher.encoder.num_tokens
     kept = len(np.union1d(transfer.real_ids, made.ground.teacher.encoder.special_ids))
     return f"{kept:,} of {num_tokens:,} tokens; any other is read as its nearest kept neighbour"

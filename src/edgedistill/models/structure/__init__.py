@@ -1,0 +1,1 @@
+"""Passes that change a transformer's structure: one file each, and what they share."""

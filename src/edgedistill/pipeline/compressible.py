@@ -1,0 +1,71 @@
+"""What `compress` cannot do with a teacher, or within a size: refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedistill.core.errors import BudgetExceeded, ModelError
+from edgedistill.core.files import read_json
+from edgedistill.core.task import TaskSpec
+from edgedistill.models.teachers.sources import OWN_CLASSIFIER
+
+#: A forecast may be off by this share.
+TOLERANCE = 0.1
+
+
+def require_compressible(spec: TaskSpec, source: Path) -> None:
+    """Refuse a teacher that no pass applies to, by its config.json.
+
+    Raises:
+        ModelError: its family is unknown, or the form of its head.
+    """
+    if spec.compress is None or not spec.compress.is_of_teacher:
+        return
+    from edgedistill.models.structure.whole import require_known
+
+    config = read_json(source / "config.json")
+    try:
+        require_known(str(config.get("model_type")), str(config.get("hidden_act", "gelu")))
+    except ModelError as error:
+        raise ModelError(error.what, where=str(source / "config.json"), fix=error.fix) from error
+    is_own = spec.teacher.num_epochs > 0 or (source / OWN_CLASSIFIER).is_file()
+    forms = config.get("architectures") or []
+    if not is_own and forms and not any("ForSequenceClassification" in form for form in forms):
+        raise ModelError(
+            f"this is a {forms[0]}, no classifier of whole texts",
+            where=str(source / "config.json"),
+            fix="name a fine-tuned classifier, or set teacher.num_epochs above 0",
+        )
+
+
+def require_reachable(spec: TaskSpec, source: Path, num_rows: int, num_labels: int, fixed: int
+) -> None:  # fmt: skip
+    """Refuse a size that no sequence of passes will reach, by arithmetic on the teacher's sizes.
+
+    Args:
+        num_rows: tokens that the task's texts use. fixed: bytes of the tokenizer.
+
+    Raises:
+        BudgetExceeded: with what each sequence would take.
+    """
+    limit = spec.requirements.size_mb
+    if spec.compress is None or not spec.compress.is_of_teacher or limit is None:
+        return
+    from edgedistill.models.families import FAMILIES
+    from edgedistill.pipeline.search import COMPRESSED, compressed_of
+
+    family, config = FAMILIES.load(COMPRESSED), read_json(source / "config.json")
+    sizes = {
+        each.name: fixed
+        + family.size_bytes(family.config(**each.options), num_rows, num_labels, config)
+        for each in compressed_of(spec.compress)
+    }
+    if min(sizes.values()) <= (1 + TOLERANCE) * limit * 1e6:
+        return
+    told = ", ".join(f"{name} about {size / 1e6:.1f} MB" for name, size in sizes.items())
+    raise BudgetExceeded(
+        f"no sequence of passes reaches {limit:g} MB: {told}",
+        where="requirements.size_mb",
+        fix=f"ask for {min(sizes.values()) / 1e6:.1f} MB or more, name passes with higher shares "
+        "in compress.passes, or distil a smaller student",
+    )

@@ -1,0 +1,96 @@
+"""Stage `removal-NAME`: what each pass on the network takes away, in parameters, bytes and time.
+
+Every state of the network is exported and measured as a file of full precision, in turn with the
+others: bytes and time follow from sizes, not from what the weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.files import read_json, write_json
+from edgedistill.evaluate.report.removal import Removal
+from edgedistill.models.families import FAMILIES
+from edgedistill.pipeline.stages.artefact import NUM_TIMED, Artefact
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.runtime.measuring import alternate_ms
+from edgedistill.runtime.session import Session
+
+ROWS = "removal.json"
+
+
+def measure_removal(ground: Ground, artefact: Artefact) -> tuple[Removal, ...]:
+    """What every pass on the network of this artefact took away; empty where there was none."""
+    student = artefact.student
+    accounts = student.training.get("accounts", ())
+    if len(accounts) < 2:
+        return ()
+    threads = ground.context.spec.requirements.threads
+
+    def compute(folder: Path) -> None:
+        files = _exported(student.candidate.family, accounts, folder)
+        times = _timed(ground, files, threads)
+        rows = [
+            Removal(
+                name=(each["pass"] or {"name": ""})["name"],
+                settings=told_settings(each["pass"] or {}),
+                parameters=each["parameters"],
+                layer_parameters=each["layer_parameters"],
+                size_bytes=file.stat().st_size,
+                p50_ms=float(np.percentile(milliseconds, 50)),
+            )
+            for each, file, milliseconds in zip(accounts, files, times, strict=True)
+        ]
+        for file in files:
+            file.unlink()
+        write_json(folder / ROWS, [asdict(row) for row in rows])
+
+    stage = ground.context.store.stage(
+        f"removal-{student.candidate.name}",
+        {"student": student.stage.fingerprint, "threads": threads},
+        compute,
+        rooms=("export", "models", "runtime", "pipeline/stages/removal"),
+    )
+    return tuple(Removal(**row) for row in read_json(stage.folder / ROWS))
+
+
+def _exported(family: str, accounts: list[dict[str, Any]], folder: Path) -> list[Path]:
+    from edgedistill.export.onnx import OnnxExporter
+
+    restore = FAMILIES.load(family).shrinking.restore
+    return [
+        OnnxExporter().write(restore(each["shape"]), to=folder / f"{place}.onnx")
+        for place, each in enumerate(accounts)
+    ]
+
+
+def _timed(ground: Ground, files: list[Path], threads: int) -> list[np.ndarray]:
+    """Milliseconds a text of each file, tokenization included, in turn."""
+    encoder = ground.encoder
+
+    def caller(session: Session) -> Any:
+        def call(text: str) -> None:
+            ids = np.array([encoder.ids(text)], np.int64)
+            session.run(ids, np.ones_like(ids))
+
+        return call
+
+    sessions = [Session(file.read_bytes(), threads=threads) for file in files]
+    texts = ground.data.dataset.texts("validation")[:NUM_TIMED]
+    return list(alternate_ms([caller(session) for session in sessions], texts))
+
+
+def told_settings(settings: Mapping[str, Any]) -> str:
+    """Settings of a pass in words, without its name."""
+    others = {key: value for key, value in settings.items() if key != "name"}
+    if others.get("rounds") == 1:
+        del others["rounds"]
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in others.items()
+    )

@@ -1,0 +1,108 @@
+"""What `compress` refuses of a teacher or a size before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
+from edgedistill.core.task import TaskSpec
+from edgedistill.pipeline.compressible import require_compressible, require_reachable
+from edgedistill.pipeline.compression import compressing
+from edgedistill.pipeline.search import candidates_of, is_asked_for
+
+CONFIG = {
+    "model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,
+    "intermediate_size": 1536, "vocab_size": 30522,
+    "architectures": ["BertForSequenceClassification"],
+}  # fmt: skip
+
+
+def spec(**changes: Any) -> TaskSpec:
+    return TaskSpec(**{
+        "name": "small", "data": {"files": {"train": "train.jsonl"}}, "compress": {},
+        "teacher": {"source": "folder:model", "num_epochs": 0}, **changes,
+    })  # fmt: skip
+
+
+def folder(tmp_path: Path, **changes: Any) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model_type": "albert"}, "share their weights"),
+        ({"model_type": "distilbert"}, "no student can be cut out of a 'distilbert' encoder"),
+        ({"hidden_act": "quick_gelu"}, "quick_gelu"),
+        ({"architectures": ["BertForTokenClassification"]}, "no classifier of whole texts"),
+    ],
+)
+def test_other_models_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ModelError, match=told) as caught:
+        require_compressible(spec(), folder(tmp_path, **changes))
+    assert "config.json" in str(caught.value)
+
+
+def test_what_is_fine_tuned_here_may_be_an_encoder(tmp_path: Path) -> None:
+    encoder = folder(tmp_path, architectures=["BertModel"])
+    require_compressible(spec(teacher={"source": "folder:x"}), encoder)
+    with pytest.raises(ModelError, match="BertModel"):
+        require_compressible(spec(), encoder)
+    # Without the section nothing is asked of the teacher.
+    require_compressible(spec(compress=None), folder(tmp_path, model_type="albert"))
+
+
+def test_a_size_that_nothing_reaches_is_refused_with_what_is_reached(tmp_path: Path) -> None:
+    source = folder(tmp_path)
+    # 5,000 tokens of 384, three layers of 1.2 to 1.8 million weights: 4.5 MB at the least.
+    for size_mb, compress in ((6, {}), (1, None), (None, {})):
+        require_reachable(
+            spec(compress=compress, requirements={"size_mb": size_mb}), source, 5000, 150, 300_000
+        )
+    with pytest.raises(BudgetExceeded) as caught:
+        require_reachable(spec(requirements={"size_mb": 1}), source, 5000, 150, 300_000)
+    message = str(caught.value)
+    assert all(f"{name} about" in message for name in ("small", "fast", "balanced"))
+    assert "ask for" in message
+    own = spec(compress=["int8_tables"], requirements={"size_mb": 6})
+    with pytest.raises(BudgetExceeded, match=r"own-passes about 2[0-9]"):
+        require_reachable(own, source, 5000, 150, 300_000)
+
+
+def test_candidates_are_recipes_or_the_one_sequence() -> None:
+    assert [c.name for c in candidates_of(spec())] == ["small", "fast", "balanced"]
+    assert not is_asked_for(spec())
+    own = spec(compress=[{"name": "prune_heads", "share": 0.25}, "int8_tables"])
+    (candidate,) = candidates_of(own)
+    assert is_asked_for(own)
+    assert (candidate.family, candidate.name) == ("compressed", "own-passes")
+    (only,) = candidate.options["passes"]
+    assert (only["name"], only["share"], only["importance"]) == ("prune_heads", 0.25, "taylor")
+    # `auto` looks for smaller students, not for this.
+    others = spec(compress=None)
+    assert "compressed" not in {c.family for c in candidates_of(others)}
+
+
+def test_the_command_puts_the_model_in_the_place_of_teacher_and_student(tmp_path: Path) -> None:
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        "name: mails\ndata: {files: {train: t.jsonl}}\nteacher: {source: package:other}\n"
+        "student: {family: static}\nrequirements: {retention: 0.9, size_mb: 9}\n"
+    )
+    changes = compressing(task, str(tmp_path / "model"), recipes=["fast"], max_mb=6, max_p95_ms=2)
+    assert changes["name"] == "mails-compressed"
+    assert changes["teacher"] == {"source": f"folder:{tmp_path / 'model'}", "num_epochs": 0}
+    assert changes["student"] is None
+    assert changes["compress"] == {"recipes": ["fast"]}
+    assert changes["requirements"] == {"retention": 0.9, "size_mb": 6, "latency_p95_ms": 2}
+    assert compressing(task, "hub:a/b")["teacher"]["source"] == "hub:a/b"
+    with pytest.raises(SpecError, match="no recipe is called 'tiny'"):
+        compressing(task, "model", recipes=["tiny"])
+    task.write_text("kind: generation\nname: x\n")
+    with pytest.raises(SpecError, match="a generation task cannot be compressed"):
+        compressing(task, "model")
