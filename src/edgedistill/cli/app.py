@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgedistill.cli import data, device, factory
+from edgedistill.cli import data, device, factory, plan
 from edgedistill.core.errors import EXIT_CODES, EdgeDistillError
 
 DEBUG_VARIABLE = "EDGEDISTILL_DEBUG"
@@ -57,6 +57,7 @@ def _options(
 factory.register(app)
 device.register(app)
 data.register(app)
+plan.register(app)
 
 
 def main() -> None:
