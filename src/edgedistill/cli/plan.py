@@ -14,11 +14,11 @@ from edgedistill.core.errors import BudgetExceeded, SpecError
 ENTRIES = Catalogue(
     "plan",
     {
-        "plan": "edgedistill.pipeline.sizing.plan:make_plan",
-        "wishes": "edgedistill.pipeline.sizing.plan:Wishes",
-        "adapters": "edgedistill.pipeline.sizing.parts:Adapters",
-        "lines": "edgedistill.pipeline.sizing.tables:lines",
-        "as_json": "edgedistill.pipeline.sizing.tables:as_json",
+        "plan": "edgedistill.sizing.plan:make_plan",
+        "wishes": "edgedistill.sizing.plan:Wishes",
+        "adapters": "edgedistill.sizing.parts:Adapters",
+        "lines": "edgedistill.sizing.tables:lines",
+        "as_json": "edgedistill.sizing.tables:as_json",
     },
 )
 

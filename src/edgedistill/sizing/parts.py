@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgedistill.core.errors import SpecError
-from edgedistill.pipeline.sizing.network import Network, Tensor
-from edgedistill.pipeline.sizing.stored import array, safetensors_bytes
+from edgedistill.sizing.network import Network, Tensor
+from edgedistill.sizing.stored import array, safetensors_bytes
 
 #: Types that adapters are stored in, by name.
 ADAPTER_KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -106,7 +107,7 @@ def router(widths: Sequence[int]) -> Part:
             fix="two widths or more, such as 768,256,32",
         )  # fmt: skip
     arrays = []
-    for index, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (into, out) in enumerate(pairwise(widths)):
         arrays += [
             array(f"{index}.weight", "F32", (out, into)),
             array(f"{index}.bias", "F32", (out,)),

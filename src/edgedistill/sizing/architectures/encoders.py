@@ -1,19 +1,17 @@
-"""Encoders with blocks of their own: DistilBERT, ALBERT, DeBERTa (2 and 3), ModernBERT."""
+"""Encoders with blocks of their own: DistilBERT, ALBERT, ModernBERT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgedistill.core.errors import ModelError
-from edgedistill.pipeline.sizing.architectures.catalogue import (
-    class_not_known,
-    model_class,
+from edgedistill.sizing.architectures.catalogue import (
+    class_and_ending,
     num_labels,
     stored_as,
 )
-from edgedistill.pipeline.sizing.architectures.decoders import MOST_BLOCKS
-from edgedistill.pipeline.sizing.config_file import ModelConfig
-from edgedistill.pipeline.sizing.network import Network, Tensor, Widths, linear, norm
+from edgedistill.sizing.architectures.decoders import MOST_BLOCKS
+from edgedistill.sizing.config_file import ModelConfig
+from edgedistill.sizing.network import Network, Tensor, Widths, linear, norm
 
 ENDINGS = (
     "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
@@ -21,18 +19,14 @@ ENDINGS = (
 )  # fmt: skip
 
 
-class _Head:
+class Head:
     """Class, ending and prefix of a checkpoint; the token table is the head of masked tokens."""
 
     def __init__(self, config: ModelConfig, prefix: str) -> None:
         self.config = config
-        self.name = model_class(config, default="Model")
-        found = next((each for each in ENDINGS if self.name.endswith(each)), None)
-        if found is None:
-            raise class_not_known(config, self.name, ENDINGS)
-        self.ending = found
-        self.prefix = "" if found == "Model" else f"{prefix}."
-        self.is_masked = found == "ForMaskedLM"
+        self.name, self.ending = class_and_ending(config, ENDINGS, default="Model")
+        self.prefix = "" if self.ending == "Model" else f"{prefix}."
+        self.is_masked = self.ending == "ForMaskedLM"
         self.is_tied = config.flag("tie_word_embeddings", default=True)
 
     def classifying(self, hidden: int, *, bias: bool = True) -> Iterator[Tensor]:
@@ -67,7 +61,7 @@ class _Head:
 
 def distilbert(config: ModelConfig) -> Network:
     """DistilBERT: BERT without text types and without the pooled vector."""
-    head = _Head(config, "distilbert")
+    head = Head(config, "distilbert")
     hidden, units = config.count("dim", "hidden_size"), config.count("hidden_dim")
     blocks = config.count("n_layers", "num_hidden_layers", most=MOST_BLOCKS)
     positions = config.count("max_position_embeddings", default=512)
@@ -105,7 +99,7 @@ def distilbert(config: ModelConfig) -> Network:
 
 def albert(config: ModelConfig) -> Network:
     """ALBERT: a narrow token table, and blocks that share their weights in groups."""
-    head = _Head(config, "albert")
+    head = Head(config, "albert")
     hidden, units = config.count("hidden_size"), config.count("intermediate_size")
     width = config.count("embedding_size", default=128)
     positions = config.count("max_position_embeddings", default=512)
@@ -151,74 +145,9 @@ def albert(config: ModelConfig) -> Network:
     )  # fmt: skip
 
 
-def deberta_v2(config: ModelConfig) -> Network:
-    """DeBERTa 2 and 3 with positions relative to each other, as the published ones have them."""
-    head = _Head(config, "deberta")
-    hidden, units = config.count("hidden_size"), config.count("intermediate_size")
-    blocks = config.count("num_hidden_layers", most=MOST_BLOCKS)
-    positions = config.count("max_position_embeddings", default=512)
-    vocabulary, prefix = config.count("vocab_size"), head.prefix
-    table = f"{prefix}embeddings.word_embeddings.weight"
-    _require_published_deberta(config, hidden)
-    buckets = config.values.get("position_buckets")
-    rows = buckets if isinstance(buckets, int) and buckets > 0 else positions
-
-    def tensors() -> Iterator[Tensor]:
-        yield Tensor(table, (vocabulary, hidden), "embedding")
-        if config.flag("position_biased_input", default=True):
-            name = f"{prefix}embeddings.position_embeddings.weight"
-            yield Tensor(name, (positions, hidden), "position")
-        if config.values.get("type_vocab_size"):
-            name = f"{prefix}embeddings.token_type_embeddings.weight"
-            yield Tensor(name, (config.count("type_vocab_size"), hidden), "position")
-        yield from norm(f"{prefix}embeddings.LayerNorm", hidden, bias=True)
-        for index in range(blocks):
-            place = f"{prefix}encoder.layer.{index}"
-            for part in ("query_proj", "key_proj", "value_proj"):
-                yield from linear(f"{place}.attention.self.{part}", hidden, hidden, "attention",
-                                  bias=True)  # fmt: skip
-            yield from linear(f"{place}.attention.output.dense", hidden, hidden, "attention",
-                              bias=True)  # fmt: skip
-            yield from norm(f"{place}.attention.output.LayerNorm", hidden, bias=True)
-            yield from linear(f"{place}.intermediate.dense", units, hidden, "mlp", bias=True)
-            yield from linear(f"{place}.output.dense", hidden, units, "mlp", bias=True)
-            yield from norm(f"{place}.output.LayerNorm", hidden, bias=True)
-        name = f"{prefix}encoder.rel_embeddings.weight"
-        yield Tensor(name, (2 * rows, hidden), "position")
-        if "layer_norm" in str(config.values.get("norm_rel_ebd", "none")):
-            yield from norm(f"{prefix}encoder.LayerNorm", hidden, bias=True)
-        if head.is_masked:
-            place = "cls.predictions"
-            yield from linear(f"{place}.transform.dense", hidden, hidden, "head", bias=True)
-            yield from norm(f"{place}.transform.LayerNorm", hidden, bias=True)
-            yield Tensor(f"{place}.bias", (vocabulary,), "vector")
-        if head.ending == "ForSequenceClassification":
-            pooled = config.count("pooler_hidden_size", default=hidden)
-            yield from linear("pooler.dense", pooled, pooled, "head", bias=True)
-        yield from head.classifying(hidden)
-
-    return head.network(
-        tensors(), hidden=hidden, heads=config.count("num_attention_heads"), units=units,
-        blocks=blocks, positions=positions, vocabulary=vocabulary, table=table,
-        decoder="cls.predictions.decoder.weight",
-    )  # fmt: skip
-
-
-def _require_published_deberta(config: ModelConfig, hidden: int) -> None:
-    """Refuse what the published DeBERTa 2 and 3 of up to 24 layers do not have."""
-    fixed = {"relative_attention": True, "share_att_key": True, "embedding_size": hidden}
-    for key, value in fixed.items():
-        if config.values.get(key, None if key != "embedding_size" else hidden) != value:
-            raise ModelError(
-                f"{key} is {config.values.get(key)!r}", where=config.where,
-                fix=f"{key} {value!r}: others are not known here",
-            )  # fmt: skip
-    config.refuse("conv_kernel_size", because="0, or left out: its convolution is not known here")
-
-
 def modernbert(config: ModelConfig) -> Network:
     """ModernBERT: rotary positions, one matrix each for queries, keys, values and for the gate."""
-    head = _Head(config, "model")
+    head = Head(config, "model")
     hidden, units = config.count("hidden_size"), config.count("intermediate_size")
     blocks = config.count("num_hidden_layers", most=MOST_BLOCKS)
     vocabulary, prefix = config.count("vocab_size"), head.prefix

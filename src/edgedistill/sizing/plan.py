@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedistill.core.errors import SpecError
-from edgedistill.pipeline.sizing.architectures.catalogue import network_of
-from edgedistill.pipeline.sizing.budget import (
+from edgedistill.sizing.architectures.catalogue import network_of
+from edgedistill.sizing.budget import (
     Budget,
     Choices,
     feasible,
@@ -18,12 +18,12 @@ from edgedistill.pipeline.sizing.budget import (
     with_fewer_blocks,
     with_fewer_tokens,
 )
-from edgedistill.pipeline.sizing.cache import PRECISIONS, cache_bytes
-from edgedistill.pipeline.sizing.combination import Combination, System
-from edgedistill.pipeline.sizing.config_file import ModelConfig, read_config
-from edgedistill.pipeline.sizing.network import Network
-from edgedistill.pipeline.sizing.parts import Adapters, Part, adapters, router
-from edgedistill.pipeline.sizing.schemes import Scheme, Sized, scheme, schemes_for
+from edgedistill.sizing.cache import PRECISIONS, cache_bytes
+from edgedistill.sizing.combination import Combination, System
+from edgedistill.sizing.config_file import ModelConfig, read_config
+from edgedistill.sizing.network import Network
+from edgedistill.sizing.parts import Adapters, Part, adapters, router
+from edgedistill.sizing.schemes import Scheme, Sized, scheme, schemes_for
 
 #: Scheme of a checkpoint as it is published, by the type of its numbers.
 PUBLISHED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -99,6 +99,8 @@ def make_plan(source: str, wishes: Wishes) -> Plan:
         names = ", ".join(each.name for each in schemes_for(network))
         raise SpecError(f"{asked.name} is for models that write", where="--scheme",
                         fix=f"one of: {names}")  # fmt: skip
+    if wishes.precision is not None and not network.is_causal:
+        raise SpecError("an encoder keeps no keys and values", where="--kv", fix="leave it out")
     precisions = precisions_for(network, wishes.precision)
     chosen_scheme = asked or published
     chosen = system.combination(chosen_scheme, precisions[0], context)

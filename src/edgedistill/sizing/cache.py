@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgedistill.core.errors import SpecError
 from edgedistill.export.gguf_types import type_for_width
-from edgedistill.pipeline.sizing.formats import BLOCK_BITS
-from edgedistill.pipeline.sizing.network import Network
+from edgedistill.sizing.formats import BLOCK_BITS
+from edgedistill.sizing.network import Network
 
 PRECISIONS = ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """Types of llama.cpp's cache (`--cache-type-k`, `--cache-type-v`), by name."""

@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edgedistill.pipeline.sizing.cache import PRECISIONS
-from edgedistill.pipeline.sizing.combination import Combination
-from edgedistill.pipeline.sizing.plan import Plan
-from edgedistill.pipeline.sizing.schemes import Scheme, Sized, bytes_of
+from edgedistill.sizing.cache import PRECISIONS
+from edgedistill.sizing.combination import Combination
+from edgedistill.sizing.plan import Plan
+from edgedistill.sizing.schemes import Scheme, Sized, bytes_of
 
 WIDTH = 80
 _SHOWN = 8
+_NAME = 37
 
 
 def mb(size_bytes: float) -> str:
@@ -124,7 +125,9 @@ def _tensors(plan: Plan) -> Iterator[str]:
     for tensor, stored in plan.chosen_size.by_tensor:
         kinds = "+".join(dict.fromkeys(each.kind for each in stored))
         shape = "×".join(map(str, tensor.shape))
-        yield f"  {bytes_of(stored):>14,}  {shape:<15}{kinds:<12} {tensor.name}"
+        # Of a long name the end tells more.
+        name = tensor.name if len(tensor.name) <= _NAME else f"…{tensor.name[1 - _NAME :]}"
+        yield f"  {bytes_of(stored):>14,}  {shape:<14}{kinds:<11}{name}"
     yield f"  {plan.chosen_size.overhead_bytes:>14,}  the file's own entries"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgedistill.pipeline.sizing.cache import cache_bytes
-from edgedistill.pipeline.sizing.network import Network
+from edgedistill.sizing.cache import cache_bytes
+from edgedistill.sizing.network import Network
 
 #: Tokens of a prompt that go through the network at once, llama.cpp's `n_ubatch`.
 CHUNK = 512

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from edgedistill.pipeline.sizing.architectures.catalogue import (
-    class_not_known,
-    model_class,
+from edgedistill.sizing.architectures.catalogue import (
+    class_and_ending,
     num_labels,
     stored_as,
 )
-from edgedistill.pipeline.sizing.architectures.decoders import MOST_BLOCKS
-from edgedistill.pipeline.sizing.config_file import ModelConfig
-from edgedistill.pipeline.sizing.network import (
+from edgedistill.sizing.architectures.decoders import MOST_BLOCKS
+from edgedistill.sizing.config_file import ModelConfig
+from edgedistill.sizing.network import (
     CacheLayer,
     Network,
     Tensor,
@@ -29,7 +28,7 @@ _OPT_OFFSET = 2
 
 def gpt2(config: ModelConfig) -> Network:
     """GPT-2; its matrices stand as [in, out], and one has queries, keys and values."""
-    name, ending = _class(config, "GPT2LMHeadModel")
+    name, ending = class_and_ending(config, ENDINGS, default="GPT2LMHeadModel")
     hidden = config.count("n_embd", "hidden_size")
     heads = config.count("n_head", "num_attention_heads")
     blocks = config.count("n_layer", "num_hidden_layers", most=MOST_BLOCKS)
@@ -65,7 +64,7 @@ def gpt2(config: ModelConfig) -> Network:
 
 def gpt_neox(config: ModelConfig) -> Network:
     """GPT-NeoX: rotary positions, one matrix for queries, keys and values."""
-    name, ending = _class(config, "GPTNeoXForCausalLM")
+    name, ending = class_and_ending(config, ENDINGS, default="GPTNeoXForCausalLM")
     hidden, heads = config.count("hidden_size"), config.count("num_attention_heads")
     blocks = config.count("num_hidden_layers", most=MOST_BLOCKS)
     units, vocabulary = config.count("intermediate_size"), config.count("vocab_size")
@@ -95,7 +94,7 @@ def gpt_neox(config: ModelConfig) -> Network:
 
 def opt(config: ModelConfig) -> Network:
     """OPT, its norms before the blocks' halves or after."""
-    name, ending = _class(config, "OPTForCausalLM")
+    name, ending = class_and_ending(config, ENDINGS, default="OPTForCausalLM")
     hidden, heads = config.count("hidden_size"), config.count("num_attention_heads")
     blocks = config.count("num_hidden_layers", most=MOST_BLOCKS)
     units, vocabulary = config.count("ffn_dim"), config.count("vocab_size")
@@ -134,15 +133,6 @@ def opt(config: ModelConfig) -> Network:
         ("lm_head.weight", vocabulary, table), tied=True, heads=heads, units=units,
         positions=positions, blocks=blocks,
     )  # fmt: skip
-
-
-def _class(config: ModelConfig, default: str) -> tuple[str, str]:
-    """Name of the class, and what it ends in."""
-    name = model_class(config, default=default)
-    ending = next((each for each in ENDINGS if name.endswith(each)), None)
-    if ending is None:
-        raise class_not_known(config, name, ENDINGS)
-    return name, ending
 
 
 def _network(

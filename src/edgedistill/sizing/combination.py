@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgedistill.pipeline.sizing.memory import Memory, peak
-from edgedistill.pipeline.sizing.network import Network
-from edgedistill.pipeline.sizing.parts import Part
-from edgedistill.pipeline.sizing.schemes import Scheme, Sized
+from edgedistill.sizing.memory import Memory, peak
+from edgedistill.sizing.network import Network
+from edgedistill.sizing.parts import Part
+from edgedistill.sizing.schemes import Scheme, Sized
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgedistill.export.gguf_types import GGUF_TYPES, type_for_width
-from edgedistill.pipeline.sizing.network import Tensor
-from edgedistill.pipeline.sizing.stored import Stored, array
+from edgedistill.sizing.network import Tensor
+from edgedistill.sizing.stored import Stored, array
 
 
 class Format(Protocol):

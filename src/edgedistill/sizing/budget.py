@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from edgedistill.pipeline.sizing.cache import PRECISIONS
-from edgedistill.pipeline.sizing.combination import Combination, System
-from edgedistill.pipeline.sizing.network import Network
-from edgedistill.pipeline.sizing.schemes import Scheme
+from edgedistill.sizing.cache import PRECISIONS
+from edgedistill.sizing.combination import Combination, System
+from edgedistill.sizing.network import Network
+from edgedistill.sizing.schemes import Scheme
 
 #: Network of the same architecture with fewer blocks.
 Shortened = Callable[[int], Network]

@@ -80,7 +80,7 @@ class ModelConfig:
 
 def known_names() -> list[str]:
     """Public models whose config.json comes with the program."""
-    folder = files("edgedistill.pipeline.sizing") / "known"
+    folder = files("edgedistill.sizing") / "known"
     return sorted(each.name.removesuffix(".json") for each in folder.iterdir())
 
 
@@ -97,7 +97,7 @@ def read_config(source: str) -> ModelConfig:
     if path.is_file():
         return parsed(_text_of(path), where=str(path))
     if source in known_names():
-        known = files("edgedistill.pipeline.sizing") / "known" / f"{source}.json"
+        known = files("edgedistill.sizing") / "known" / f"{source}.json"
         return parsed(known.read_text(encoding="utf-8"), where=source)
     raise SpecError(
         "no such config.json, folder with one, or known model",

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from edgedistill.core.catalogue import Catalogue
 from edgedistill.core.errors import ModelError
-from edgedistill.pipeline.sizing.config_file import ModelConfig
-from edgedistill.pipeline.sizing.network import Network
+from edgedistill.sizing.config_file import ModelConfig
+from edgedistill.sizing.network import Network
 
-_HERE = "edgedistill.pipeline.sizing.architectures"
+_HERE = "edgedistill.sizing.architectures"
 _DECODERS = (
     "cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "olmo",
     "olmo2", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
 )  # fmt: skip
 _OLDER = ("gpt2", "gpt_neox", "opt")
 _BERTS = ("bert", "camembert", "electra", "mpnet", "roberta", "xlm-roberta")
-_ENCODERS = ("albert", "deberta-v2", "distilbert", "modernbert")
+_ENCODERS = ("albert", "distilbert", "modernbert")
 
 ARCHITECTURES = Catalogue(
     "architecture",
-    {name: f"{_HERE}.decoders:network" for name in _DECODERS}
+    dict.fromkeys(_DECODERS, f"{_HERE}.decoders:network")
     | {name: f"{_HERE}.older_decoders:{name}" for name in _OLDER}
-    | {name: f"{_HERE}.berts:network" for name in _BERTS}
-    | {name: f"{_HERE}.encoders:{name.replace('-', '_')}" for name in _ENCODERS},
+    | dict.fromkeys(_BERTS, f"{_HERE}.berts:network")
+    | {name: f"{_HERE}.encoders:{name}" for name in _ENCODERS}
+    | {"deberta-v2": f"{_HERE}.deberta:network"},
 )
 
 
@@ -33,8 +34,8 @@ def network_of(config: ModelConfig) -> Network:
     """
     kind = config.values["model_type"]
     if kind not in ARCHITECTURES:
-        inner = [key for key in ("text_config", "decoder", "encoder") if key in config.values]
-        hint = f"; save its {inner[0]!r} as a file of its own, if that is one of these"
+        inner = next((key for key in ("text_config", "decoder") if key in config.values), None)
+        hint = f"; save its {inner!r} as a file of its own, if that is one of these"
         raise ModelError(
             f"architecture {kind!r} is not known here",
             where=config.where,
@@ -44,15 +45,22 @@ def network_of(config: ModelConfig) -> Network:
     return found
 
 
-def model_class(config: ModelConfig, *, default: str) -> str:
-    """The class that the checkpoint was written from, as the config names it."""
+def class_and_ending(
+    config: ModelConfig, endings: tuple[str, ...], *, default: str
+) -> tuple[str, str]:
+    """The class that the checkpoint was written from, as the config names it, and which of
+    `endings` its name has; `Model` alone stands for a network without a head.
+
+    Raises:
+        ModelError: the class has another ending: its head is not known.
+    """
     names = config.texts("architectures")
-    return names[0] if names else default
-
-
-def class_not_known(config: ModelConfig, name: str, endings: tuple[str, ...]) -> ModelError:
-    """The error for a class whose head is not known."""
-    return ModelError(
+    name = names[0] if names else default
+    for ending in endings:
+        # GPT2DoubleHeadsModel is no plain model.
+        if name.endswith(ending) and not (ending == "Model" and "Head" in name):
+            return name, ending
+    raise ModelError(
         f"architectures names the class {name!r}, whose head is not known here",
         where=config.where,
         fix=f"a class that ends in one of: {', '.join(endings)}",

@@ -9,7 +9,7 @@ from typing import get_args
 
 from edgedistill.core.errors import SpecError
 from edgedistill.export.gguf_types import GGUF_TYPES, GgufType
-from edgedistill.pipeline.sizing.formats import (
+from edgedistill.sizing.formats import (
     FOREIGN_BLOCKS,
     Awq,
     Format,
@@ -18,8 +18,8 @@ from edgedistill.pipeline.sizing.formats import (
     Plain,
     block_bytes,
 )
-from edgedistill.pipeline.sizing.network import MATRIX_ROLES, Network, Role, Tensor
-from edgedistill.pipeline.sizing.stored import Stored, gguf_bytes, safetensors_header_bytes
+from edgedistill.sizing.network import MATRIX_ROLES, Network, Role, Tensor
+from edgedistill.sizing.stored import Stored, gguf_bytes, safetensors_header_bytes
 
 
 @dataclass(frozen=True)

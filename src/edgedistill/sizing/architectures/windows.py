@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgedistill.core.errors import ModelError
-from edgedistill.pipeline.sizing.config_file import ModelConfig
+from edgedistill.sizing.config_file import ModelConfig
 
 _KINDS = ("full_attention", "sliding_attention")
 #: Every how many layers one looks back all the way, where config.json does not list the layers.

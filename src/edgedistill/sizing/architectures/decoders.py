@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill.core.errors import ModelError
-from edgedistill.pipeline.sizing.architectures.catalogue import (
-    class_not_known,
-    model_class,
+from edgedistill.sizing.architectures.catalogue import (
+    class_and_ending,
     num_labels,
     stored_as,
 )
-from edgedistill.pipeline.sizing.architectures.windows import windows
-from edgedistill.pipeline.sizing.config_file import ModelConfig
-from edgedistill.pipeline.sizing.network import (
+from edgedistill.sizing.architectures.windows import windows
+from edgedistill.sizing.config_file import ModelConfig
+from edgedistill.sizing.network import (
     CacheLayer,
     Network,
     Tensor,
@@ -136,10 +135,7 @@ class _Decoder:
         return self.config.flag(bias, default=bias in _SET_BY_DEFAULT)
 
     def network(self) -> Network:
-        name = model_class(self.config, default="ForCausalLM")
-        ending = next((each for each in ENDINGS if name.endswith(each)), None)
-        if ending is None:
-            raise class_not_known(self.config, name, ENDINGS)
+        name, ending = class_and_ending(self.config, ENDINGS, default="ForCausalLM")
         prefix = "" if ending == "Model" else "model."
         causal = ending == "ForCausalLM"
         head = f"{prefix}embed_tokens.weight" if self.is_tied else "lm_head.weight"

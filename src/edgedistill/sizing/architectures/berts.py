@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgedistill.pipeline.sizing.architectures.catalogue import (
-    class_not_known,
-    model_class,
+from edgedistill.sizing.architectures.catalogue import (
+    class_and_ending,
     num_labels,
     stored_as,
 )
-from edgedistill.pipeline.sizing.architectures.decoders import MOST_BLOCKS
-from edgedistill.pipeline.sizing.config_file import ModelConfig
-from edgedistill.pipeline.sizing.network import Network, Role, Tensor, Widths, linear, norm
+from edgedistill.sizing.architectures.decoders import MOST_BLOCKS
+from edgedistill.sizing.config_file import ModelConfig
+from edgedistill.sizing.network import Network, Role, Tensor, Widths, linear, norm
 
 ENDINGS = (
     "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification",
@@ -70,12 +69,10 @@ class _Bert:
         self.table = config.count("embedding_size", default=128) if is_electra else self.hidden
 
     def network(self) -> Network:
-        name = model_class(self.config, default="Model")
-        ending = next((each for each in ENDINGS if name.endswith(each)), None)
-        if ending is None:
-            raise class_not_known(self.config, name, ENDINGS)
-        if ending == "ForPreTraining" and self.kind not in ("bert", "electra"):
-            raise class_not_known(self.config, name, ENDINGS[:1] + ENDINGS[2:])
+        endings = tuple(
+            each for each in ENDINGS if each != "ForPreTraining" or self.kind in ("bert", "electra")
+        )
+        name, ending = class_and_ending(self.config, endings, default="Model")
         prefix = "" if ending == "Model" else f"{self.traits.prefix}."
         tensors = [*self._body(prefix), *self._head(ending)]
         if ending in self.traits.pooled:
@@ -101,10 +98,8 @@ class _Bert:
         return self.config.flag("tie_word_embeddings", default=True)
 
     def _decoder(self) -> str:
-        return {
-            "bert": "cls.predictions.decoder.weight",
-            "electra": "generator_lm_head.weight",
-        }.get(self.kind, "lm_head.decoder.weight")
+        own = {"bert": "cls.predictions.decoder", "electra": "generator_lm_head"}
+        return f"{own.get(self.kind, 'lm_head.decoder')}.weight"
 
     def _body(self, prefix: str) -> Iterator[Tensor]:
         tables: list[tuple[str, int, Role]] = [
