@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from edgedistill.sizing.config_file import parsed, read_config
 from edgedistill.sizing.memory import working_bytes
 from edgedistill.sizing.parts import Adapters, adapters
 from edgedistill.sizing.plan import Wishes, make_plan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from published_checkpoints import BEYOND_THE_CLASS, WHOLE
 
 MIB = 2**20

@@ -19,6 +19,8 @@ _NAME = 37
 def mb(size_bytes: float) -> str:
     """Bytes in 10^6, with as many places as matter."""
     value = size_bytes / 1e6
+    if value >= 1e7:  # no column is wide enough
+        return f"{value:.2e}"
     return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
