@@ -71,6 +71,8 @@ class Network:
     """The tensor that makes the logits over tokens, None: no such head."""
     stored_as: str
     """Type of the checkpoint's numbers, as the config has it; float32 where it says nothing."""
+    num_rotary_factors: int = 0
+    """Numbers that a GGUF file has besides: by which the rotary frequencies are divided."""
 
     @property
     def is_causal(self) -> bool:

@@ -151,6 +151,8 @@ def _gguf(kind: GgufType | str) -> Callable[[Network], Sized]:
             placed.append((tensor, (Stored(tensor.name, stored, tensor.shape, size),)))
         arrays = [each for _, several in placed for each in several]
         numbers = sum(each.size_bytes for each in arrays)
+        if factors := network.num_rotary_factors:
+            arrays.append(Stored("rope_freqs.weight", "F32", (factors,), 4 * factors))
         return Sized(tuple(placed), gguf_bytes(arrays) - numbers)
 
     return store

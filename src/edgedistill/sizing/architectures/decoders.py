@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill.core.errors import ModelError
+from edgedistill.export.gguf_architecture import rope_of
 from edgedistill.sizing.architectures.catalogue import (
     class_and_ending,
     num_labels,
@@ -154,7 +155,16 @@ class _Decoder:
             num_blocks=self.num_blocks,
             head_name=head if causal else None,
             stored_as=stored_as(self.config),
+            num_rotary_factors=self._rotary_factors(),
         )  # fmt: skip
+
+    def _rotary_factors(self) -> int:
+        """As many as the exporter writes: one a frequency where the frequencies are scaled."""
+        scaling = self.config.values.get("rope_parameters", self.config.values.get("rope_scaling"))
+        if scaling is not None and not isinstance(scaling, dict):
+            raise ModelError(f"rope_scaling is {scaling!r}", where=self.config.where)
+        kind = rope_of(self.config.values).get("rope_type", "default")
+        return self.head_dim // 2 if kind in ("linear", "llama3") else 0
 
     def _units_alive(self) -> int:
         """Of experts, as many as a token asks."""
