@@ -100,7 +100,7 @@ class Claims:
         return [
             Claim("368", "AWQ, 4 bits, group 128: 8.3 B parameters in 1.2 GB",
                   self._bits(1200, self.weights), "bits a weight", f"≥ {own:.2f}", False,
-                  f"scales and zeros included a weight takes {own:.4f} bits: "
+                  f"scales and zeros included a weight takes {own:.5f} bits: "
                   f"{awq.size_bytes / 1e9:.2f} GB as AutoAWQ writes it, tables in FP16, and "
                   f"{scheme('int4_g128').store(self.model).size_bytes / 1e9:.2f} GB with the "
                   "tables in 4 bits too"),
@@ -147,8 +147,8 @@ class Claims:
                   f"rank {rank}"),
             Claim("32, 345", "a router of 768 → 256 → 128 → 32 in 17 MB", routed.size_bytes / 1e6,
                   "MB", "≤ 17", routed.size_bytes <= 17e6,
-                  f"{routed.num_parameters:,} parameters in FP32: it needs a sixteenth"),
-            Claim("33, 859", "meta-learning, the head's adapter of rank 64, in 12 MB",
+                  f"{routed.num_parameters:,} parameters in FP32: a part of it suffices"),
+            Claim("33, 859", "meta-learning in 12 MB, taken as the head's adapter of rank 64",
                   self._bits(12, head.num_parameters), "bits a weight", "≥ 8",
                   self._bits(12, head.num_parameters) >= 8,
                   f"{head.num_parameters:,} parameters: {head.size_bytes / 1e6:.1f} MB in FP16, "
