@@ -159,8 +159,8 @@ def _notes(rows: list[str], claims: list[Claim]) -> list[str]:
         *_nearest(make_plan("llama-3.1-8b", Wishes(max_mb=890))),
         "",
         "Fewer blocks means a network that has to be trained again; gguf_q3_k and coarser "
-        "are written by llama.cpp alone. What a size of 540 MB, and of 890 MB, holds whole, each model in "
-        "its finest scheme:",
+        "are written by llama.cpp alone. What a size of 540 MB, and of 890 MB, holds whole, each "
+        "model in its finest scheme:",
         "",
         "| model | within 540 MB | within 890 MB |",
         "| --- | --- | --- |",

@@ -28,8 +28,8 @@ _TWO = ("input_layernorm", "post_attention_layernorm")
 _FOUR = (*_TWO, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 ENDINGS = ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification")
 
-#: Blocks, and experts in a block, that are listed tensor by tensor.
-MOST_BLOCKS, MOST_EXPERTS = 2_000, 1_000
+#: Blocks, and experts in all blocks together, that are listed tensor by tensor.
+MOST_BLOCKS, MOST_EXPERTS = 2_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,13 @@ class _Decoder:
 
     def _rotary_factors(self) -> int:
         """As many as the exporter writes: one a frequency where the frequencies are scaled."""
-        scaling = self.config.values.get("rope_parameters", self.config.values.get("rope_scaling"))
-        if scaling is not None and not isinstance(scaling, dict):
-            raise ModelError(f"rope_scaling is {scaling!r}", where=self.config.where)
+        for key in ("rope_parameters", "rope_scaling"):
+            if not isinstance(self.config.values.get(key) or {}, dict):
+                raise ModelError(
+                    f"{key} is {self.config.values[key]!r}",
+                    where=self.config.where,
+                    fix="a mapping, or nothing",
+                )
         kind = rope_of(self.config.values).get("rope_type", "default")
         return self.head_dim // 2 if kind in ("linear", "llama3") else 0
 
@@ -224,7 +228,8 @@ class _Decoder:
                 fix="decoder_sparse_step 1 and no mlp_only_layers; others are not known here",
             )
         place = f"{block}.{self.traits.experts[0]}" if self.traits.experts else block
-        count = config.count("num_local_experts", "num_experts", most=MOST_EXPERTS)
+        most = MOST_EXPERTS // self.num_blocks
+        count = config.count("num_local_experts", "num_experts", most=most)
         yield from linear(f"{place}.gate", count, self.hidden, "mlp")
         for index in range(count):
             yield from self._mlp(f"{place}.experts.{index}")

@@ -40,7 +40,9 @@ def windows(config: ModelConfig, kind: str, num_layers: int) -> list[int | None]
 def _of_list(config: ModelConfig, listed: list[str], num_layers: int) -> list[int | None]:
     if len(listed) != num_layers:
         raise ModelError(
-            f"layer_types names {len(listed)} layers of {num_layers}", where=config.where
+            f"layer_types names {len(listed)} layers of {num_layers}",
+            where=config.where,
+            fix="one for each layer, or none at all",
         )
     if strange := sorted(set(listed) - set(_KINDS)):
         raise ModelError(
