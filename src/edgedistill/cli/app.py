@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgedistill.cli import compress, data, device, factory
+from edgedistill.cli import compress, data, device, factory, plan
 from edgedistill.core.errors import EXIT_CODES, EdgeDistillError
 
 DEBUG_VARIABLE = "EDGEDISTILL_DEBUG"
@@ -58,6 +58,7 @@ factory.register(app)
 compress.register(app)
 device.register(app)
 data.register(app)
+plan.register(app)
 
 
 def main() -> None:
