@@ -91,7 +91,7 @@ def test_families_that_foresee_a_shape_have_it_and_only_they_tell(
 ) -> None:
     entry = FAMILIES.load(family)
     if entry.shape is None:
-        # What passes leave of a network is known when they are done.
+        # What is compressed has other heads in every layer, known only when it is made.
         assert family in ("static", "linear", "compressed")
         return
     options = {"truncated": [{"layers": (2,)}, {"layers": (0, 2), "num_heads": 3}],
