@@ -22,7 +22,7 @@ from edgedistill.compress.palette import (
 )
 from edgedistill.compress.sparse import SparseHalf, SparseTwoOfFour, larger_half, two_of_four
 from edgedistill.compress.symmetric import quantise
-from edgedistill.compress.tables import Int4Tables
+from edgedistill.compress.tables import Int4Tables, Int8Tables
 from edgedistill.core.errors import CannotApply
 from edgedistill.runtime.session import session_options
 
@@ -140,6 +140,19 @@ def test_int4_tables_read_back_within_a_step_of_their_group(tmp_path: Path, widt
     assert (found[5] == 0).all()
     assert np.isfinite(found).all()
     assert small.stat().st_size < 0.2 * full.stat().st_size + 1000
+
+
+def test_tables_too_narrow_for_groups_of_int4_are_refused(tmp_path: Path) -> None:
+    for width, pays in ((5, False), (14, False), (15, True), (32, True), (40, True)):
+        table = RNG.normal(size=(2000, width)).astype(np.float32)
+        full = save("Gather", table, tmp_path / "full.onnx")
+        if not pays:
+            with pytest.raises(CannotApply, match="wide enough for INT4"):
+                Int4Tables()(full, to=tmp_path / "small.onnx", calibration=[])
+            continue
+        small = Int4Tables()(full, to=tmp_path / "small.onnx", calibration=[])
+        in_int8 = Int8Tables()(full, to=tmp_path / "int8.onnx", calibration=[])
+        assert stored_bytes(small) < stored_bytes(in_int8) + 40
 
 
 def test_float16_matrices_read_back_to_eleven_bits(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_most_of_what_rounding_loses_is_won_back_and_the_file_holds_what_was_tra
         network, Response(ResponseConfig(temperature=1.0)),
         TrainingSet(texts, np.full(len(texts), -1), PAD, {Signal.LOGITS: full}),
         score=lambda m: -divergence(model_outputs(m, texts, pad_id=PAD)[0]),
-        config=LoopConfig(20, 2e-3, weight_decay=0.0), checkpoints=tmp_path / "c", stage="aware",
+        config=LoopConfig(20, 1e-4, weight_decay=0.0), checkpoints=tmp_path / "c", stage="aware",
         listener=silent,
     )  # fmt: skip
     leave_on_grid(network, held)

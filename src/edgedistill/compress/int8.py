@@ -27,6 +27,9 @@ from edgedistill.compress.refusal import nothing_to_take, require_calibration
 STATIC = ("MatMul", "Gemm", "Conv")
 # Asked for by the quantiser where shape inference found no type (dynamo exports).
 OPTIONS: dict[str, Any] = {"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True}
+#: Histograms are merged text by text: the quantiser stacks what it sees at a time, and texts differ
+#: in length. The option is named after min-max and read for every method.
+TEXT_BY_TEXT: dict[str, Any] = {"CalibStridedMinMax": 1}
 onnxruntime.set_default_logger_severity(3)  # unused initializers of its own making
 logging.getLogger("root").addFilter(lambda record: "pre-processing" not in record.getMessage())
 
@@ -60,6 +63,7 @@ class StaticInt8:
 
     needs_calibration: ClassVar[bool] = True
     method: ClassVar[Any] = CalibrationMethod.MinMax
+    options: ClassVar[dict[str, Any]] = OPTIONS
 
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
@@ -71,7 +75,7 @@ class StaticInt8:
                 artefact, to, _Reader(calibration), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(STATIC), per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                calibrate_method=self.method, extra_options=OPTIONS,
+                calibrate_method=self.method, extra_options=self.options,
             )  # fmt: skip
         return to
 
@@ -81,12 +85,14 @@ class StaticInt8Entropy(StaticInt8):
     values are cut where that keeps more of the others."""
 
     method: ClassVar[Any] = CalibrationMethod.Entropy
+    options: ClassVar[dict[str, Any]] = OPTIONS | TEXT_BY_TEXT
 
 
 class StaticInt8Percentile(StaticInt8):
     """Ranges that hold 99.999 % of the calibration texts' values; what lies beyond is cut."""
 
     method: ClassVar[Any] = CalibrationMethod.Percentile
+    options: ClassVar[dict[str, Any]] = OPTIONS | TEXT_BY_TEXT
 
 
 def _require_products(artefact: Path, kinds: Sequence[str]) -> None:
@@ -104,7 +110,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Hands calibration inputs to the quantiser, one run at a time."""
 
     def __init__(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> None:
-        self._inputs: Iterator[Mapping[str, np.ndarray]] = iter(inputs)
+        self._inputs = inputs
+        self.set_range(0, len(inputs))
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Hand out these only."""
+        self._left: Iterator[Mapping[str, np.ndarray]] = iter(self._inputs[start_index:end_index])
 
     def get_next(self) -> Mapping[str, np.ndarray] | None:
-        return next(self._inputs, None)
+        return next(self._left, None)

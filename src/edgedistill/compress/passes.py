@@ -34,6 +34,7 @@ SEQUENCES: tuple[tuple[str, ...], ...] = (
     ("float16_tables",),
     ("int8_tables",),
     ("int8_tables", "weight_int8"),
+    ("int4_tables", "weight_int8"),
     ("int4_tables", "group_int4", "weight_int8"),
     ("int8_tables", "static_int8", "weight_int8"),
     ("int8_tables", "dynamic_int8", "weight_int8"),

@@ -26,15 +26,16 @@ class _Tables(ABC):
     """Stores tables in another form and widens the rows that are looked up."""
 
     needs_calibration: ClassVar[bool] = False
+    what: ClassVar[str] = "tables of rows"
 
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
         model = onnx.load(artefact)
         graph = model.graph
-        lookups = row_tables(graph)
+        lookups = [(node, table) for node, table in row_tables(graph) if self._pays(*table.dims)]
         if not lookups:
-            raise nothing_to_take(graph, "tables of rows", shared=shared_matrices(graph))
+            raise nothing_to_take(graph, self.what, shared=shared_matrices(graph))
         for node, table in lookups:
             place = list(graph.node).index(node)
             rows, output = node.input[1], node.output[0]
@@ -45,6 +46,10 @@ class _Tables(ABC):
         use_domain(model)
         onnx.save(model, to)
         return to
+
+    def _pays(self, rows: int, width: int) -> bool:
+        """Whether a table of this shape becomes smaller than in INT8 or FP16."""
+        return True
 
     @abstractmethod
     def _look_up(self, values: np.ndarray, make: Expansion, rows: str) -> None:
@@ -72,7 +77,13 @@ class Float16Tables(_Tables):
 
 class Int4Tables(_Tables):
     """Four bits a value and an FP16 scale for 32 of a row: 4.5 bits; the last group of a row is
-    filled with zeros."""
+    filled with zeros, so narrow tables are left alone."""
+
+    what: ClassVar[str] = "tables of rows wide enough for INT4"
+
+    def _pays(self, rows: int, width: int) -> bool:
+        # Half a byte a value and two a group, of groups that are filled up: INT8 takes four a row.
+        return -(-width // GROUP) * (GROUP // 2 + 2) < width + 4
 
     def _look_up(self, values: np.ndarray, make: Expansion, rows: str) -> None:
         width = values.shape[1]

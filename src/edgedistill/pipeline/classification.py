@@ -26,6 +26,7 @@ from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.trials import choose_strategy, layers_tried
+from edgedistill.pipeline.stages.variants import asked_passes, share_of_int8
 from edgedistill.pipeline.stages.verification import verify_choice
 from edgedistill.pipeline.strategy import is_default, require_fitting
 from edgedistill.pipeline.verified import Verified
@@ -104,11 +105,13 @@ def _size_forecast(ground: Ground, members: Sequence[Candidate]) -> Callable[[Ca
     num_rows = len(np.unique(transfer.real_ids))
     shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
     fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
+    share = share_of_int8(asked_passes(ground.context.spec))
 
     def model_bytes(candidate: Candidate) -> int:
         family = FAMILIES.load(candidate.family)
         config = family.config(**candidate.options)
-        return int(family.size_bytes(config, num_rows, len(data.dataset.labels), shape))
+        size = family.size_bytes(config, num_rows, len(data.dataset.labels), shape)
+        return int(share * size)
 
     def size_bytes(candidate: Candidate) -> int:
         parts = members if candidate.family == ENSEMBLE else [candidate]

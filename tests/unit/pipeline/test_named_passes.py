@@ -22,7 +22,7 @@ from edgedistill.pipeline.stages.artefact import (
     MODEL,
     compress_and_keep,
 )
-from edgedistill.pipeline.stages.variants import Variant, read_variants
+from edgedistill.pipeline.stages.variants import Variant, read_variants, share_of_int8
 from edgedistill.pipeline.store import Store
 
 RNG = np.random.default_rng(0)
@@ -106,3 +106,10 @@ def test_of_sequences_that_are_tried_idle_passes_are_left_out(tmp_path: Path) ->
         "float16_tables", "int8_tables", "int4_tables", "palette_16", "palette_256",
     }  # fmt: skip
     assert any("weight_int8 left out: no matrices beside tables" in message for message in heard)
+
+
+def test_a_size_forecast_follows_the_passes_that_are_named() -> None:
+    assert share_of_int8(()) == share_of_int8(("int8_tables", "dynamic_int8")) == 1.0
+    assert share_of_int8(("palette_256",)) == 1.0
+    for passes in (("palette_16",), ("int4_tables", "dynamic_int8"), ("awq_int4",)):
+        assert 0.5 < share_of_int8(passes) < 0.7

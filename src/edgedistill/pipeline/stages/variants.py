@@ -52,6 +52,11 @@ def asked_passes(spec: Any) -> tuple[str, ...]:
     return spec.compress.asked if spec.compress else ()
 
 
+def share_of_int8(passes: Sequence[str]) -> float:
+    """Bytes of a file that these passes make, roughly, over those with INT8 throughout."""
+    return 0.55 if any("int4" in name or name == "palette_16" for name in passes) else 1.0
+
+
 def asked_settings(spec: Any) -> dict[str, Any] | None:
     """All that the task file says of compression, as plain values; None where it says nothing."""
     return spec.compress.model_dump(mode="json") if spec.compress else None
