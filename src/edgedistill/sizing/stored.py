@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-#: Bytes a number of what a safetensors file can hold and a plan uses.
-SAFETENSORS_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
+#: Bytes a number of what a safetensors file can hold and a plan uses, in the format's own order.
+SAFETENSORS_BYTES = {"U8": 1, "I8": 1, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8}
+_ORDER = {kind: place for place, kind in enumerate(SAFETENSORS_BYTES)}
 _LENGTH_BYTES = _ALIGNMENT = 8
 
 #: Of GGUF: tensors begin at multiples of 32 bytes; name, dimensions, type and place of each.
@@ -36,11 +37,11 @@ def safetensors_header_bytes(arrays: Sequence[Stored]) -> int:
     """Bytes of a safetensors file before its numbers, exactly, as `transformers` writes it.
 
     The length in 8 bytes, then JSON without spaces, filled up to a multiple of 8. Arrays lie
-    sorted by size of their numbers, the widest first, then by name: places are in the JSON.
+    sorted by type, the last in `SAFETENSORS_BYTES` first, then by name: places are in the JSON.
     """
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for each in sorted(arrays, key=lambda one: (-SAFETENSORS_BYTES[one.kind], one.name)):
+    for each in sorted(arrays, key=lambda one: (-_ORDER[one.kind], one.name)):
         end = at + each.size_bytes
         entries[each.name] = {
             "dtype": each.kind, "shape": list(each.shape), "data_offsets": [at, end],

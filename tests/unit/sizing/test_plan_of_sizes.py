@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -26,6 +26,8 @@ from edgedistill.sizing.plan import Wishes, make_plan
 from edgedistill.sizing.schemes import SCHEMES, scheme
 from edgedistill.sizing.stored import array, safetensors_bytes
 
+#: On a busy machine drawing examples is slow, too.
+BUSY = [HealthCheck.too_slow]
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 97,
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -42,33 +44,27 @@ def matrix(rows: int, width: int) -> Tensor:
     return Tensor("m.weight", (rows, width), "mlp")
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    st.dictionaries(
-        st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12).filter(
-            lambda name: name != "__metadata__"
-        ),
-        st.tuples(st.sampled_from(["F32", "F16", "U8", "I64", "I32"]),
-                  st.lists(st.integers(1, 5), max_size=3).map(tuple)),
-        min_size=1, max_size=8,
-    )
-)  # fmt: skip
+NAMES = st.text('aé漢😀."_0\\', min_size=1, max_size=12)
+KINDS = st.tuples(
+    st.sampled_from(["F32", "F16", "U8", "I8", "I64", "I32"]),
+    st.lists(st.integers(1, 5), max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=40, suppress_health_check=BUSY)
+@given(st.dictionaries(NAMES, KINDS, min_size=1, max_size=8))
 def test_a_safetensors_file_has_the_bytes_that_are_planned(
     tmp_path_factory: pytest.TempPathFactory, kinds: dict[str, tuple[str, tuple[int, ...]]]
 ) -> None:
-    dtypes = {"F32": "f4", "F16": "f2", "U8": "u1", "I64": "i8", "I32": "i4"}
+    dtypes = {"F32": "f4", "F16": "f2", "U8": "u1", "I8": "i1", "I64": "i8", "I32": "i4"}
     arrays = {name: np.zeros(shape, dtypes[kind]) for name, (kind, shape) in kinds.items()}
     file = tmp_path_factory.mktemp("file") / "m.safetensors"
     save_file(arrays, file, metadata={"format": "pt"})
-    if any(character in name for name in kinds for character in '"\\') or any(
-        ord(character) < 32 or ord(character) == 127 for name in kinds for character in name
-    ):
-        return  # characters that the two write differently, and no tensor's name has
     planned = [array(name, kind, shape) for name, (kind, shape) in kinds.items()]
     assert safetensors_bytes(planned) == file.stat().st_size
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25, suppress_health_check=BUSY)
 @given(st.sampled_from(sorted(BLOCK_TYPES)), st.integers(1, 4), st.integers(1, 3))
 def test_blocks_have_the_bytes_that_the_quantiser_writes(kind: str, rows: int, blocks: int) -> None:
     width = blocks * BLOCK_TYPES[kind].width
@@ -84,7 +80,7 @@ def test_blocks_of_llama_cpp_are_as_large_as_it_says() -> None:
         assert block_bytes(kind, matrix(2, 96))[0] == "Q4_0"  # a row that 256 does not divide
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40, suppress_health_check=BUSY)
 @given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([4, 8]),
        st.sampled_from([None, 32, 128]))  # fmt: skip
 def test_groups_are_counted_as_they_are_packed(
@@ -162,7 +158,7 @@ def test_a_mix_by_role() -> None:
             scheme(wrong)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40, suppress_health_check=BUSY)
 @given(st.integers(1, 10**12), st.sampled_from(PRECISIONS))
 def test_the_cache_grows_with_the_context_and_no_further_than_windows(
     context: int, precision: str
