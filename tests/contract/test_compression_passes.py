@@ -215,10 +215,13 @@ def test_a_pass_keeps_what_a_tagger_says_of_tokens_and_texts(
     small = made(tagger_file, to=tmp_path / "small.onnx", calibration=calibration[:12])
     assert small.stat().st_size < tagger_file.stat().st_size
     full, ours = Session(tagger_file.read_bytes()), Session(small.read_bytes())
-    # What is random tells classes apart by little: outputs are compared, not answers.
-    most = 0.4 if "sparse" in kind or kind == "static_int8_entropy" else 0.15
+    said: list[list[np.ndarray]] = [[], []]
     for row in range(5):
         ids, mask = held_out[0].padded(np.array([row]), PAD)
-        for expected, found in zip(full.run_all(ids, mask), ours.run_all(ids, mask), strict=True):
-            assert found.shape == expected.shape
-            assert np.linalg.norm(found - expected) <= most * np.linalg.norm(expected)
+        for session, outputs in zip((full, ours), said, strict=True):
+            outputs += session.run_all(ids, mask)
+    assert [output.shape for output in said[0]] == [output.shape for output in said[1]]
+    # What is random tells classes apart by little: outputs are compared, not answers.
+    expected, found = (np.concatenate([o.ravel() for o in outputs]) for outputs in said)
+    most = 0.4 if kind in COARSE or kind.startswith("static") else 0.1
+    assert np.linalg.norm(found - expected) <= most * np.linalg.norm(expected)
