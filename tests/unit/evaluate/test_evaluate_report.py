@@ -226,7 +226,12 @@ def test_one_candidate_with_no_latency_still_plots(content: ReportContent) -> No
 
 def test_numbers_read_well() -> None:
     assert [data_size(n) for n in (142, 6_310, 1_843_211)] == ["142 B", "6.3 kB", "1.84 MB"]
-    assert [milliseconds(v) for v in (0.0712, 3.456, 31.49)] == ["0.071 ms", "3.46 ms", "31.5 ms"]
+    assert [milliseconds(v) for v in (0.0712, 3.456, 31.49, 1071.7)] == [
+        "0.071 ms",
+        "3.46 ms",
+        "31.5 ms",
+        "1072 ms",
+    ]
     assert [ratio(3.15, 0.085), ratio(3.0, 2.0), ratio(1.0, 0.0)] == ["37×", "1.5×", "–"]
     assert [duration(1.84), duration(212.4), duration(119.7)] == [
         "1.8 s",

@@ -32,7 +32,7 @@ def milliseconds(value: float | None) -> str:
     """Milliseconds with three significant digits."""
     if value is None:
         return MISSING
-    digits = 3 if value < 1 else 2 if value < 10 else 1
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} ms"
 
 

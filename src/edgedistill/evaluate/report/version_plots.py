@@ -71,7 +71,10 @@ def _front_plot(
         for point in (p for p in points if p.role == role):
             chart.point(cost(point), point.score, radius, style, _told(point))
     present = {p.role for p in points}
-    chart.dot_legend([_STYLES[role] for role in _STYLES if role in present], below=True)
+    # Large and poor is where few lie; where one does, the other corner has more room.
+    is_taken = any(cost(p) > max(costs) / 3 and p.score < np.mean([min(scores), max(scores)])
+                   for p in points)  # fmt: skip
+    chart.dot_legend([_STYLES[role] for role in _STYLES if role in present], below=not is_taken)
     named = [p for p in points if p.role in ("chosen", "original")]
     others = [p for p in rising if p not in named]
     # Spread along the line: all names would lie on each other.
