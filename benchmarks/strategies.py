@@ -44,8 +44,10 @@ def main() -> int:
     workshop = Workshop(arguments.work, quick, _quietly(PlainLines(sys.stderr)))
     workshop.work_off(runs_of(cases, seeds))
 
+    command = f"{COMMAND} --seeds {' '.join(map(str, seeds))}"
+
     def make(claim: str, values: Spread, unit: str, bar: str, holds: bool) -> Result:
-        return Result(claim, *values, unit, bar, bool(holds), list(seeds), COMMAND, machine())
+        return Result(claim, *values, unit, bar, bool(holds), list(seeds), command, machine())
 
     tables = [table_of(workshop, case, seeds) for case in cases]
     rows, told = claims(tables, make), notes(tables, seeds)
