@@ -32,10 +32,10 @@ def decoupled_by_hand(
     on_target, among, belief = [], [], []
     for z, v, target in zip(student, teacher, targets, strict=True):
         q, p = softmax(z / temperature), softmax(v / temperature)
-        on_target.append(
-            kl(np.array([p[target], 1 - p[target]]), np.array([q[target], 1 - q[target]]))
-        )
         others = np.arange(len(z)) != target
+        # Summed, for 1 - p of a p next to 1 has lost its digits.
+        rest_p, rest_q = p[others].sum(), q[others].sum()
+        on_target.append(kl(np.array([p[target], rest_p]), np.array([q[target], rest_q])))
         among.append(kl(softmax(v[others] / temperature), softmax(z[others] / temperature)))
         belief.append(p[target])
     return np.array(on_target), np.array(among), np.array(belief)

@@ -177,11 +177,11 @@ def _try(
     try:
         artefact = make(candidate)
     except CannotApply as error:
-        if context.spec.student.family != "auto":
+        # What `auto` proposes need not suit every teacher; what a person asks for must.
+        if is_asked_for(context.spec):
             raise
         return Tried(candidate, None, reason=error.what)
     except ModelError as error:
-        # What `auto` proposes need not suit every teacher; what a person asks for must.
         if is_asked_for(context.spec):
             raise
         return Tried(candidate, None, reason=f"does not suit this teacher: {error.what}")

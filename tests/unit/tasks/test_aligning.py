@@ -74,8 +74,9 @@ def common_beginnings(text: str) -> int:
 @settings(max_examples=80, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30))
 def test_pairs_have_the_same_text_before_them(text: str) -> None:
-    row, small, other = talk("It's 12.", text), READERS["small"], READERS["trimming"]
+    small, other = READERS["small"], READERS["trimming"]
     try:
+        row = talk("It's 12.", text)
         ids, theirs = small.encoder.encode(row).ids, other.encoder.encode(row).ids
     except DataError:
         return
