@@ -52,8 +52,7 @@ OPEN = [
     "- **Speed.** A network of three layers costs transformers little a token; against its own "
     "`generate` the bar of ten times is for networks whose arithmetic outweighs their calls. "
     "Around the runtime the bundle adds 0.1 ms to an answer of 5.5 (checks, tokenizer, guard, "
-    "schema). The 0.89 of plain llama.cpp that once stood here were an error of measurement: of "
-    "five peers in turn, the bundle came behind the teacher and found the caches full.",
+    "schema); the rounds of sixty answers scatter by more than that with what else the host does.",
     "- **English to Japanese.** BLEU counts characters. The student's lead over its control is "
     "small: 50,000 short pairs teach a student of this size nearly all that it can hold.",
 ]
