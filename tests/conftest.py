@@ -13,9 +13,10 @@ from small_task import FinishedRun
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# An example that has to wait for a busy core is no slow example.
-settings.register_profile("busy", deadline=None)
-settings.load_profile("busy")
+# An example that has to wait for a busy core is no slow example; and the same examples every
+# time, that a failure is always of the change it is seen with.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 TEXT = (
     "where is my order parcel late cancel please stop it now refund money back card return send "

@@ -28,6 +28,7 @@ PASSES = [
     {"name": "drop_layers", "share": 0.34},
     {"name": "prune_encoder", "share": 0.5, "rounds": 2},
     {"name": "factorise_embeddings", "rank": 0.5},
+    "weight_int8",
 ]
 
 
@@ -54,7 +55,8 @@ def task_of(folder: Path, model: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("stock") / "model"
-    return small_classifier.write_classifier(folder, teacher_folder)
+    # Wide enough for half of it to be worth a pass on the file.
+    return small_classifier.write_classifier(folder, teacher_folder, intermediate_size=320)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,8 @@ def test_the_report_lists_what_each_pass_took_away(compressed: Compressed) -> No
     page = (compressed.result.folder / "report.md").read_text()
     assert "What was removed" in page
     assert "removed in 2 rounds" in page
-    assert content["passes"][0]["name"] == "full precision"
+    # The named passes against none, and no others.
+    assert [each["name"] for each in content["passes"]] == ["full precision", "weight_int8"]
     assert sum(each["kept"] for each in content["passes"]) == 1
     assert [each["name"] for each in content["candidates"]] == ["own-passes"]
 
@@ -170,12 +173,12 @@ def test_label_names_of_another_task_are_refused(model: Path) -> None:
 def test_a_pass_on_the_file_that_finds_nothing_is_told_by_its_place(
     compressed: Compressed, tmp_path: Path
 ) -> None:
-    # The matrices of this model are too small for any.
+    # What is left of its vocabulary is too small a table.
     task = small_task.write_task(
         tmp_path / "small", compressed.model, student={},
-        compress={"passes": ["prune_vocabulary", "weight_int8"]},
+        compress={"passes": ["prune_vocabulary", "int8_tables"]},
         distillation={"augmentation": {"num_texts": 60}, "num_epochs": 1},
     )  # fmt: skip
-    with pytest.raises(CannotApply, match="weight_int8: the model has no matrices") as caught:
+    with pytest.raises(CannotApply, match="int8_tables: the model has no tables") as caught:
         run_task(task, runs_dir=tmp_path / "runs")
-    assert caught.value.where == "compress.artefact.0"
+    assert caught.value.where == "compress.passes.1"

@@ -85,7 +85,8 @@ def test_logits_that_are_no_numbers_do_not_raise() -> None:
 @given(arrays(np.float64, (3, NUM_TAGS), elements=st.floats(-50, 50)), st.floats(0.1, 10))
 def test_probabilities_are_those_of_the_softmax(logits: np.ndarray, temperature: float) -> None:
     tags = logits.argmax(axis=1)
-    exponentials = np.exp(logits / temperature - (logits / temperature).max())
+    # Each row from its own largest, or a row far below another has none left to divide by.
+    exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     expected = (exponentials / exponentials.sum(axis=1, keepdims=True))[np.arange(3), tags]
     assert np.allclose(tag_probabilities(logits, tags, temperature), expected, rtol=1e-6)
 

@@ -6,13 +6,14 @@ costs in full precision.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedistill.compress.refusal import readers_of
+from edgedistill.compress.refusal import nothing_to_take, readers_of
 from edgedistill.compress.symmetric import is_large_matrix
 
 
@@ -58,6 +59,19 @@ def plain_matrices(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
         if all(node.op_type == "Gather" and place == 0 for node, place in uses)
     }
     return [t for t in graph.initializer if is_large_matrix(t) and t.name not in looked_up]
+
+
+def with_matrices(artefact: Path) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """An ONNX file with its `plain_matrices`.
+
+    Raises:
+        CannotApply: it has none.
+    """
+    model = onnx.load(artefact)
+    matrices = plain_matrices(model.graph)
+    if not matrices:
+        raise nothing_to_take(model.graph, "matrices beside tables")
+    return model, matrices
 
 
 def row_tables(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:

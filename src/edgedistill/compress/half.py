@@ -9,8 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx
 
-from edgedistill.compress.expansion import plain_matrices, take_out
-from edgedistill.compress.refusal import nothing_to_take
+from edgedistill.compress.expansion import take_out, with_matrices
 from edgedistill.compress.symmetric import in_half
 
 
@@ -22,10 +21,7 @@ class Float16Weights:
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
-        model = onnx.load(artefact)
-        matrices = plain_matrices(model.graph)
-        if not matrices:
-            raise nothing_to_take(model.graph, "matrices beside tables")
+        model, matrices = with_matrices(artefact)
         for matrix in matrices:
             values, make = take_out(model.graph, matrix)
             make.add("Cast", [make.keep("half", in_half(values))], to=onnx.TensorProto.FLOAT)

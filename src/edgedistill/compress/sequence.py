@@ -29,13 +29,14 @@ def apply_passes(
     folder: Path,
     calibration: Sequence[Mapping[str, np.ndarray]],
     *,
-    is_asked: bool = False,
+    asked_at: Sequence[str] = (),
 ) -> Applied:
     """Apply `passes` to the export `full`, with the files in between in `folder`.
 
     Args:
-        is_asked: whether a person wrote the sequence: then a pass that has nothing to do is an
-            error. Otherwise it is left out, for a sequence is meant for all families.
+        asked_at: keys of the task file at which a person wrote the passes: then one that has
+            nothing to do is an error. Without, it is left out, for a sequence is meant for all
+            families.
 
     Raises:
         CannotApply: of a sequence that was asked for, with the place in it.
@@ -47,8 +48,8 @@ def apply_passes(
         try:
             current = PASSES.load(name)()(current, to=target, calibration=calibration)
         except CannotApply as error:
-            if is_asked:
-                where = f"compress.artefact.{place}"
+            if asked_at:
+                where = asked_at[place]
                 raise CannotApply(f"{name}: {error.what}", where=where, fix=error.fix) from error
             left_out[name] = error.what
         else:

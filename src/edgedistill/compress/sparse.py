@@ -14,8 +14,7 @@ from typing import ClassVar
 import numpy as np
 import onnx
 
-from edgedistill.compress.expansion import Expansion, plain_matrices, spanned_axis, take_out
-from edgedistill.compress.refusal import nothing_to_take
+from edgedistill.compress.expansion import Expansion, spanned_axis, take_out, with_matrices
 from edgedistill.compress.symmetric import quantise
 from edgedistill.core.errors import CannotApply
 
@@ -31,10 +30,7 @@ class SparseHalf:
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
-        model = onnx.load(artefact)
-        matrices = plain_matrices(model.graph)
-        if not matrices:
-            raise nothing_to_take(model.graph, "matrices beside tables")
+        model, matrices = with_matrices(artefact)
         for matrix in matrices:
             axis = spanned_axis(model.graph, matrix.name)
             values, make = take_out(model.graph, matrix)

@@ -14,8 +14,7 @@ from typing import ClassVar
 import numpy as np
 import onnx
 
-from edgedistill.compress.expansion import plain_matrices, spanned_axis, take_out
-from edgedistill.compress.refusal import nothing_to_take
+from edgedistill.compress.expansion import spanned_axis, take_out, with_matrices
 from edgedistill.compress.symmetric import quantise
 
 
@@ -30,10 +29,7 @@ class WeightInt8:
     def __call__(
         self, artefact: Path, *, to: Path, calibration: Sequence[Mapping[str, np.ndarray]]
     ) -> Path:
-        model = onnx.load(artefact)
-        matrices = plain_matrices(model.graph)
-        if not matrices:
-            raise nothing_to_take(model.graph, "matrices beside tables")
+        model, matrices = with_matrices(artefact)
         for matrix in matrices:
             axis = spanned_axis(model.graph, matrix.name)
             values, make = take_out(model.graph, matrix)

@@ -164,6 +164,14 @@ class CompressSpec(FileCompression):
         return super().asked or self.file_passes
 
     @property
+    def asked_at(self) -> tuple[str, ...]:
+        """The key of each of them in the task file."""
+        own = (
+            f"compress.passes.{i}" for i, p in enumerate(self.passes or ()) if isinstance(p, str)
+        )
+        return super().asked_at or tuple(own)
+
+    @property
     def is_of_teacher(self) -> bool:
         """Whether what ships is the teacher itself, not a student that `student` describes."""
         of_file = set(FileCompression.model_fields)

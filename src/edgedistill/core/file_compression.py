@@ -44,3 +44,8 @@ class FileCompression(Section):
     def asked(self) -> tuple[str, ...]:
         """The passes on the file that are named; empty where several sequences are tried."""
         return tuple(self.artefact or ())
+
+    @property
+    def asked_at(self) -> tuple[str, ...]:
+        """The key of each of them in the task file."""
+        return tuple(f"compress.artefact.{place}" for place in range(len(self.artefact or ())))

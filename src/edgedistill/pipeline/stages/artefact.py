@@ -137,11 +137,12 @@ def compress_and_keep(
         CannotApply: a pass that the task asks for has nothing to do on this student.
     """
     asked, required = asked_passes(context.spec), context.spec.requirements
+    asked_at = context.spec.compress.asked_at if asked else ()
     source, before = (trained, (AWARE,)) if trained else (folder / FULL, ())
     files: dict[tuple[str, ...], Path] = {(): folder / FULL}
     steps: dict[tuple[str, ...], Sequence[Path]] = {(): ()}
     for passes in (asked,) if asked else SEQUENCES:
-        made = apply_passes(passes, source, folder, calibration, is_asked=bool(asked))
+        made = apply_passes(passes, source, folder, calibration, asked_at=asked_at)
         for left, reason in made.left_out.items():
             note = f"{' + '.join(passes)}: {left} left out: {reason}"
             context.listener(Event(name, "note", note))
