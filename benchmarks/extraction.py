@@ -16,6 +16,7 @@ import numpy as np
 from edgedistill.cli.progress import PlainLines
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult, run_task
+from edgedistill.pipeline.stages.variants import read_variants
 from edgedistill.runtime.loading import load
 from edgedistill.runtime.measuring import alternate_ms
 from extraction_tasks import BOTH, INTENTS, SLOTS, texts_of, write_task
@@ -57,8 +58,10 @@ def main() -> int:
         Result(claim, *values, unit, bar, bool(holds), list(over), command, machine())
         for (claim, values, unit, bar, holds), over in told
     ]
+    page = notes(slots, seeds, heads)
     if not quick:
-        write_results("extraction", "Extraction", results, notes(slots, seeds, heads))
+        write_results("extraction", "Extraction", results, page)
+    print("\n".join(page))
     for r in results:
         mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
         print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
@@ -140,12 +143,12 @@ def notes(
         )
     with np.load(heads[BOTH].answers) as answers:
         teacher, shipped = (answers[f"{m}.labels"].mean() for m in ("teacher", "shipped"))
-    alone = heads[INTENTS].measurements["accuracy"]
+    alone = heads[INTENTS].measurements
     lines += [
         "",
         f"Intents: in one pass with the slots {shipped:.2%} of the test rows are right "
-        f"(its teacher: {teacher:.2%}), alone {alone['shipped']:.2%} "
-        f"(its teacher: {alone['teacher']:.2%}); seed {seeds[0]}.",
+        f"(its teacher: {teacher:.2%}), alone {alone['accuracy']:.2%} "
+        f"(its teacher: {alone['teacher_accuracy']:.2%}); seed {seeds[0]}.",
     ]
     return lines
 
@@ -166,7 +169,9 @@ def _teacher_size(run: RunResult) -> int:
 
 
 def _passes(run: RunResult) -> str:
-    return str(run.measurements.get("passes", ""))
+    (folder,) = (s.folder for s in run.stages if s.name == "artefact")
+    (kept,) = (variant for variant in read_variants(folder) if variant.kept)
+    return " + ".join(kept.passes) or "full precision"
 
 
 if __name__ == "__main__":

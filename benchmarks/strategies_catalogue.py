@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgedistill.models.students.truncated import RECIPE
+
 Role = Literal["teacher", "control", "student"]
 
 
@@ -25,12 +27,21 @@ class Strategy:
     role: Role = "student"
     has_second_teacher: bool = False
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are measured against it: it is never the best choice itself."""
+        return self.family in ("teacher", "none", "plain")
+
 
 TEACHER = Strategy("the teacher itself", "teacher", role="teacher")
 NONE = Strategy("no distillation", "none", role="control")
 PLAIN = Strategy("response", "plain")
-#: What a strategy is measured against, and is not itself.
 BASELINES = (TEACHER, NONE, PLAIN)
+#: Students that are distilled get fewer epochs here than the controls of encoders, which follow the
+#: family's recipe; this one gets as many. Who writes JSON has a control of equal length.
+CONTROL_EPOCHS = RECIPE.control_epochs
+AS_LONG = Strategy("response, as long as no distillation", "plain",
+                   ({"num_epochs": CONTROL_EPOCHS},))  # fmt: skip
 
 
 def _parts(*parts: str | Mapping[str, Any], balance: bool = True) -> dict[str, Any]:
@@ -66,6 +77,7 @@ def encoder_strategies(assistant: Mapping[str, Any]) -> tuple[Strategy, ...]:
     mixtures = [{"mixture": {"weighting": w}} for w in ("static", "confidence")]
     return (
         *BASELINES,
+        AS_LONG,
         Strategy("response and labels", "response", ({"hard_weight": 0.3},)),
         Strategy("response, mse", "response", ({"strategy": {"name": "response", "loss": "mse"}},)),
         Strategy("response, decoupled", "response", tuple(decoupled)),
@@ -101,7 +113,7 @@ def language_strategies() -> tuple[Strategy, ...]:
 
 
 def chosen(all_of: Sequence[Strategy], names: Sequence[str] | None) -> tuple[Strategy, ...]:
-    """Those of the names, the baselines always among them; None: all."""
+    """Those of the names, baselines always among them; None: all."""
     if names is None:
         return tuple(all_of)
-    return tuple(s for s in all_of if s in BASELINES or s.name in names)
+    return tuple(s for s in all_of if s.is_baseline or s.name in names)

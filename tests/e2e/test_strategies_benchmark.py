@@ -45,7 +45,9 @@ def test_quick_benchmark_compares_on_every_case(tmp_path: Path) -> None:
     # Three students with three strategies, one that writes JSON with one.
     assert len(compared) == 10
     assert "not run" not in told
-    assert "response above no distillation" in told
+    assert "response, above no distillation" in told
+    # Those whose control trains longer are also trained as long.
+    assert told.count("| response, as long as no distillation |") == 3
     assert "is the best choice" in told
 
 
