@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from edgedistill.core.files import write_text
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "clinc150"
 #: Share of good inputs that a bundle may refuse.
@@ -40,6 +43,18 @@ BUNDLES: dict[str, dict[str, Any]] = {
 
 def write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) -> Path:
     """The task file of a bundle, in `work`."""
+    return write_values(task_values(name, seed, data, quick=quick), work)
+
+
+def write_values(spec: Mapping[str, Any], work: Path) -> Path:
+    """A task file in `work`, by the name of its task."""
+    path = work / f"{spec['name']}.yaml"
+    write_text(path, yaml.safe_dump(dict(spec), sort_keys=False))
+    return path
+
+
+def task_values(name: str, seed: int, data: Path, *, quick: bool) -> dict[str, Any]:
+    """What stands in the task file of a bundle."""
     files = {split: str(data / f"{split}.jsonl") for split in ("train", "validation", "test")}
     outside = {
         "train": str(data / "oos_plus_train.jsonl"),
@@ -47,7 +62,7 @@ def write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) -> 
         "test": str(data / "oos_test.jsonl"),
     }
     chosen = BUNDLES[name]
-    spec = {
+    return {
         "name": f"clinc150-{name}-{seed}",
         "description": "150 intents of a voice assistant (CLINC150, official splits)",
         "seed": seed,
@@ -69,10 +84,6 @@ def write_task(name: str, seed: int, data: Path, work: Path, *, quick: bool) -> 
         },
         "requirements": chosen["requirements"],
     }
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / f"{spec['name']}.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-    return path
 
 
 def cut(work: Path) -> Path:
