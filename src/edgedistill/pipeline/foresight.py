@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from edgedistill.core.errors import BudgetExceeded
-from edgedistill.core.extraction_task import ExtractionSpec
+from edgedistill.core.extraction_task import ExtractionSpec, FurtherTagger
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.core.task import TaskSpec
+from edgedistill.core.teachers import FurtherTeacher
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.data.step_rows import load_steps
@@ -41,6 +43,17 @@ class CheckResult:
     inspection: Any
     forecast: Forecast
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What reading a task's data told: the report on it, tokens of each training text int [rows],
+    rows."""
+
+    report: Any
+    lengths: np.ndarray
+    num_train: int
+    num_validation: int
 
 
 def foresee(spec: TaskSpec | GenerationSpec | ExtractionSpec, root: Path) -> CheckResult:
@@ -72,23 +85,36 @@ def check_classification(spec: TaskSpec, root: Path) -> CheckResult:
     lengths, num_used = encoded.lengths, len(np.unique(encoded.ids))
     fixed = len(encoder.packed) + 2 * encoder.num_tokens
     require_reachable(spec, source, num_used, len(dataset.labels), fixed)
-    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
+    read = Read(report, lengths, len(dataset.train), len(dataset.validation))
+    return _foreseen(spec, source, read, further, left_out, [len(rows.train) for rows in steps])
+
+
+def _foreseen(
+    spec: TaskSpec | ExtractionSpec,
+    source: Path,
+    read: Read,
+    further: Sequence[tuple[FurtherTeacher | FurtherTagger, Path]],
+    left_out: Sequence[str],
+    num_step_rows: Sequence[int] = (),
+) -> CheckResult:
+    """What a task on an encoder will take, and what to be warned of."""
+    inside = None if is_default(spec) else expected_internals(spec, source, read.lengths)
     if spec.distillation.search is not None:
-        require_rows(len(dataset.validation))
-    trainings = expected_trainings(spec, source, len(dataset.train))
+        require_rows(read.num_validation)
+    trainings = expected_trainings(spec, source, read.num_train)
     expected = forecast(
         spec,
         source / "config.json",
-        len(dataset.train),
-        float(lengths.mean()),
+        read.num_train,
+        float(read.lengths.mean()),
         inside,
         [(settings, folder / "config.json") for settings, folder in further],
         trainings,
-        [len(rows.train) for rows in steps],
+        num_step_rows,
     )
     warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
     warnings = [*warnings, *search_warnings(spec, expected, trainings)]
-    return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
+    return CheckResult(spec, read.report, expected, (*warnings, *budget_warnings(spec, expected)))
 
 
 def expected_trainings(spec: StrategySpec, source: Path, num_rows: int) -> float:
@@ -163,23 +189,9 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     with TemporaryDirectory() as scratch:
         rows, report = load_documents(spec, root, encoder, quarantine=Path(scratch))
     lengths = encoder.encode(rows.train).texts.lengths
-    inside = None if is_default(spec) else expected_internals(spec, source, lengths)
     further, left_out = find_taggers(spec, root, encoder.encoder)
-    if spec.distillation.search is not None:
-        require_rows(len(rows.validation))
-    trainings = expected_trainings(spec, source, len(rows.train))
-    expected = forecast(
-        spec,
-        source / "config.json",
-        len(rows.train),
-        float(lengths.mean()),
-        inside,
-        [(settings, folder / "config.json") for settings, folder in further],
-        trainings,
-    )
-    warnings = [*left_out, inside.reason] if inside and inside.reason else left_out
-    warnings = [*warnings, *search_warnings(spec, expected, trainings)]
-    return CheckResult(spec, report, expected, (*warnings, *budget_warnings(spec, expected)))
+    read = Read(report, lengths, len(rows.train), len(rows.validation))
+    return _foreseen(spec, source, read, further, left_out)
 
 
 def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
