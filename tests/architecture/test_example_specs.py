@@ -50,3 +50,20 @@ def test_a_new_task_is_usable(tmp_path: Path, name: str) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / name)], catch_exceptions=False)
     assert result.exit_code == 0
     require_usable(tmp_path / name / "task.yaml")
+
+
+def test_a_new_task_reads_fields_where_it_is_asked_to(tmp_path: Path) -> None:
+    task = tmp_path / "bookings" / "task.yaml"
+    arguments = ["init", str(task.parent), "--kind", "extraction"]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    checked = check_task(task)
+    assert checked.spec.kind == "extraction"
+    # Every span of its rows has a value.
+    assert not [told for severity, told in checked.inspection.findings() if severity == "warning"]
+
+
+def test_a_new_task_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "new"), "--kind", "generation"])
+    assert result.exit_code == 2
+    assert "'extraction'" in result.output
+    assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ import sys
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -25,6 +25,7 @@ RunsDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 TASK_FILE = "task.yaml"
+TemplateKind: TypeAlias = Literal["classification", "extraction"]
 
 # Loaded when a command runs, so that --help stays quick and needs no packages of the factory.
 ENTRIES = Catalogue(
@@ -46,15 +47,21 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="New folder for the task.", show_default=False)],
+    kind: Annotated[
+        TemplateKind, typer.Option(help="Sort texts, or read fields out of them.")
+    ] = "classification",
 ) -> None:
-    """Make a task folder: a commented task file and a small data set to run at once."""
+    """Make a task folder: a commented task file and a small data set to run at once.
+
+    Tasks that write text are trained on more rows: examples/bakery is one to start from.
+    """
     if folder.is_file():
         raise SpecError("this is a file", where=str(folder), fix="name a new folder")
     with storage_errors(folder):
         if folder.exists() and any(folder.iterdir()):
             raise SpecError("the folder is not empty", where=str(folder), fix="name a new folder")
         (folder / "data").mkdir(parents=True, exist_ok=True)
-    template = files("edgedistill.cli") / "template"
+    template = files("edgedistill.cli") / "template" / kind
     text = (template / TASK_FILE).read_text(encoding="utf-8")
     write_text(folder / TASK_FILE, text.replace("{name}", _task_name(folder)))
     for rows in template.iterdir():
