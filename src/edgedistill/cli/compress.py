@@ -44,6 +44,9 @@ def compress(
         list[str] | None,
         typer.Option(help="A recipe to try (may stand several times); left out: as the task says."),
     ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Search sequences beside the recipes, too (slower).")
+    ] = False,
     runs_dir: Annotated[Path, typer.Option(help="Folder for runs and what they share.")] = Path(
         "runs"
     ),
@@ -62,8 +65,8 @@ def compress(
         raise MissingExtra("edgedistill compress", "train") from error
     with listener_for(log_json=log_json) as listener:
         result = entry(
-            model, task, recipes=recipe or (), max_mb=max_mb, max_p95_ms=max_p95_ms,
-            retention=retention, runs_dir=runs_dir, listener=listener,
+            model, task, recipes=recipe or (), search=auto, max_mb=max_mb,
+            max_p95_ms=max_p95_ms, retention=retention, runs_dir=runs_dir, listener=listener,
         )  # fmt: skip
     typer.echo(result.summary())
     if not result.ships:

@@ -13,8 +13,11 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 
 from edgedistill.core.file_compression import FileCompression
 from edgedistill.core.file_passes import FilePass, in_possible_order
+from edgedistill.core.search_time import SearchTime
 from edgedistill.core.structural import AnyStructural, StructuralName
 
+#: Stands for a search of the sequence.
+AUTO = "auto"
 FILE_PASSES: tuple[str, ...] = get_args(FilePass)
 STRUCTURAL: tuple[str, ...] = get_args(StructuralName)
 RecipeName: TypeAlias = Literal["small", "fast", "balanced"]
@@ -124,17 +127,25 @@ AnyPass: TypeAlias = Annotated[
 ]
 
 
+class CompressionSearch(SearchTime):
+    """What `compress: auto` may spend on trying sequences of passes; the best of them are trained
+    to the end in what is left of the budget."""
+
+
 class CompressSpec(FileCompression):
-    """What is done to the student before it ships; with `recipes` or `passes` (or nothing named)
-    there is none that is smaller: what ships is the teacher itself, changed by passes and trained
-    by the unchanged one. A recipe's name alone, or a list of passes, stands for a section with
-    that."""
+    """What is done to the student before it ships; with `recipes`, `passes` or `search` (or nothing
+    named) there is none that is smaller: what ships is the teacher itself, changed by passes and
+    trained by the unchanged one. A recipe's name alone, a list of passes, or `auto` for a search,
+    stands for a section with that."""
 
     recipes: Annotated[tuple[RecipeName, ...], Field(min_length=1)] = ("small", "fast", "balanced")
     """Named sequences to try; the smallest that meets the requirements ships."""
     passes: Annotated[tuple[AnyPass, ...], Field(min_length=1)] | None = None
     """A sequence of your own instead: each a name or a mapping of `name` and the pass's settings;
     passes on the file come last. Without any of those, several are tried on the file."""
+    search: CompressionSearch | None = None
+    """Given (`{}` for its defaults), sequences beside the recipes are tried in short trainings, and
+    the best trained to the end (docs/how-to/compress-a-model.md)."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Peak of the training that recovers; left out: 5e-4 for states of up to 384 channels, less by
     the square of the width above (1.25e-4 for 768)."""
@@ -143,13 +154,15 @@ class CompressSpec(FileCompression):
     @classmethod
     def _one_thing_alone(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"recipes": [value]}
+            return {"search": {}} if value == AUTO else {"recipes": [value]}
         return {"passes": value} if isinstance(value, (list, tuple)) else value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> CompressSpec:
         if self.passes is not None and "recipes" in self.model_fields_set:
             raise ValueError("give recipes or a sequence of passes, not both")
+        if self.passes is not None and self.search is not None:
+            raise ValueError("search looks for the sequence: leave out passes, or search")
         if len(set(self.recipes)) != len(self.recipes):
             raise ValueError("recipes: each once")
         if self.artefact is not None and self.file_passes:
@@ -194,9 +207,9 @@ class CompressSpec(FileCompression):
 
 
 def and_short(schema: dict[str, Any]) -> None:
-    """Let a JSON Schema of the section be a recipe's name or a list of passes, too."""
+    """Let a JSON Schema of the section be a recipe's name, `auto` or a list of passes, too."""
     passes = {"items": {}, "type": "array"}
-    schema["anyOf"] = [{"enum": list(RECIPES), "type": "string"}, passes, *schema["anyOf"]]
+    schema["anyOf"] = [{"enum": [*RECIPES, AUTO], "type": "string"}, passes, *schema["anyOf"]]
 
 
 def require_whole(compress: CompressSpec | None, student: Any, distillation: Any) -> None:

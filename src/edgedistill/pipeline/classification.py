@@ -11,8 +11,9 @@ import numpy as np
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.compressible import require_compressible
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.pass_search import find_sequences
 from edgedistill.pipeline.rungs import require_rows
-from edgedistill.pipeline.search import assistants_of, candidates_of, search
+from edgedistill.pipeline.search import Tried, assistants_of, candidates_of, search
 from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
@@ -58,9 +59,13 @@ def carry_out(context: Context) -> Verified:
 
     logits, _ = ground.transfer.outputs("validation")
     teacher_right = np.argmax(logits, axis=1) == ground.data.dataset.targets("validation")
-    tried = search(context, candidates, make, _size_forecast(ground, members), teacher_right)
+    size_bytes, others = _size_forecast(ground, members), list[Tried]()
+    if context.spec.compress and context.spec.compress.search:
+        found = find_sequences(ground, size_bytes, teacher_right)
+        candidates, others = found.finalists, found.others
+    tried = search(context, candidates, make, size_bytes, teacher_right)
     strategies = chosen.tried if chosen else None
-    return verify_choice(ground, tried, together=together, strategies=strategies)
+    return verify_choice(ground, [*tried, *others], together=together, strategies=strategies)
 
 
 def prepare_ground(context: Context) -> Ground:

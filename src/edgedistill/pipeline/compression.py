@@ -21,6 +21,7 @@ def compress_model(
     task: Path | str,
     *,
     recipes: Sequence[str] = (),
+    search: bool = False,
     max_mb: float | None = None,
     max_p95_ms: float | None = None,
     retention: float | None = None,
@@ -35,14 +36,15 @@ def compress_model(
         model: a folder's path, `hub:ORG/NAME` or `package:NAME`.
         task: the task file, whose data, boundary and requirements hold.
         recipes: instead of the task's section `compress`; of neither, every recipe is tried.
+        search: whether sequences beside the recipes are tried, too (`compress: auto`).
         max_mb, max_p95_ms, retention: instead of what the task requires.
 
     Raises:
         EdgeDistillError: as `run_task`.
     """
     changes = compressing(
-        Path(task), model, recipes=recipes, max_mb=max_mb, max_p95_ms=max_p95_ms,
-        retention=retention,
+        Path(task), model, recipes=recipes, search=search, max_mb=max_mb,
+        max_p95_ms=max_p95_ms, retention=retention,
     )  # fmt: skip
     return run_task(task, runs_dir=runs_dir, listener=listener, changes=changes)
 
@@ -52,6 +54,7 @@ def compressing(
     model: str,
     *,
     recipes: Sequence[str] = (),
+    search: bool = False,
     max_mb: float | None = None,
     max_p95_ms: float | None = None,
     retention: float | None = None,
@@ -73,7 +76,9 @@ def compressing(
             f"a {kind} task cannot be compressed by this command yet", where=str(task),
             fix="use a task of kind classification",
         )  # fmt: skip
-    asked = {"size_mb": max_mb, "latency_p95_ms": max_p95_ms, "retention": retention}
+    asked: dict[str, Any] = {"recipes": list(recipes)} if recipes else {}
+    asked |= {"search": {}} if search else {}
+    limits = {"size_mb": max_mb, "latency_p95_ms": max_p95_ms, "retention": retention}
     required = values.get("requirements") or {}
     required = required if isinstance(required, dict) else {}
     is_named = model.startswith(("hub:", "package:", "folder:"))
@@ -85,6 +90,6 @@ def compressing(
             "num_epochs": 0,
         },
         "student": None,
-        "compress": {"recipes": list(recipes)} if recipes else values.get("compress") or {},
-        "requirements": required | {key: each for key, each in asked.items() if each is not None},
+        "compress": asked or values.get("compress") or {},
+        "requirements": required | {key: each for key, each in limits.items() if each is not None},
     }

@@ -11,9 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from edgedistill.core.compression import CompressSpec
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.core.teachers import ClassifierTeacher, TeacherSpec
+from edgedistill.pipeline.pass_options import MOST_TRIALS
+from edgedistill.pipeline.rungs import ETA, num_kept
 
 #: Share of a plain FP32 matrix product's rate that training and reading reach on short texts
 #: (MiniLM on CLINC150, 2 cores: 0.95 in FP32, 1.2 in BF16, quiet; less beside other work).
@@ -25,6 +28,8 @@ FIXED_S = 60.0
 FAMILY_COST = {"static": 1.0, "linear": 0.1, "small_transformer": 2.0, "truncated": 8.0}
 #: The same of the teacher under a sequence of passes: half of it is trained and read.
 COMPRESSED_COST = 8.0
+#: Seconds of one trial of a sequence beside its training: export, passes on the file, measuring.
+TRIAL_S = 15.0
 #: Epochs that early stopping leaves of those allowed, on average.
 EPOCH_SHARE = 0.9
 #: Epochs of a student whose teacher reads along: the recipe's of those whose inside can be read.
@@ -147,6 +152,10 @@ def forecast(
     if spec.distillation.search is not None:
         limit_s = spec.distillation.search.seconds(spec.budget.wall_time_minutes)
         seconds["trying strategies"] = min(limit_s, trainings * seconds["students"])
+    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.search:
+        limit_s = spec.compress.search.seconds(spec.budget.wall_time_minutes)
+        most = MOST_TRIALS * (TRIAL_S + COMPRESSED_COST * forward * transfer / ETA)
+        seconds["trying sequences"] = min(limit_s, most)
     kept_bytes = 0
     if inside:
         times = 1 if inside.fits else spec.distillation.num_epochs or LIVE_EPOCHS
@@ -188,7 +197,7 @@ def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else _family_cost(family)
     if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
-        once = COMPRESSED_COST * (1 if spec.compress.passes else len(spec.compress.recipes))
+        once = COMPRESSED_COST * _num_compressed(spec.compress)
     if isinstance(spec, TaskSpec) and (together := spec.student.ensemble):
         # The members, and one that learns from them.
         once *= together.num_members + (together.ships != "ensemble")
@@ -198,6 +207,13 @@ def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     views = 2 * names.count("consistency") + names.count("average") / 3
     assistants = sum(_family_cost(assistant.family) for assistant in distillation.assistants)
     return (once * distillation.generations + assistants) * (1 + views)
+
+
+def _num_compressed(compress: CompressSpec) -> int:
+    """Sequences that are trained to the end."""
+    if compress.search:
+        return num_kept(MOST_TRIALS)
+    return 1 if compress.passes else len(compress.recipes)
 
 
 def _family_cost(family: str) -> float:

@@ -89,7 +89,8 @@ def is_untrained(candidate: Candidate) -> bool:
 def is_asked_for(spec: StrategySpec) -> bool:
     """Whether a person named the one candidate, so that it must do."""
     if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
-        return spec.compress.passes is not None or len(spec.compress.recipes) == 1
+        found = spec.compress.search is not None
+        return not found and (spec.compress.passes is not None or len(spec.compress.recipes) == 1)
     return spec.student.family != "auto"
 
 
@@ -156,7 +157,7 @@ def search(
         ):
             tried.append(Tried(candidate, None, reason="no time left in the budget"))
         else:
-            tried.append(_try(candidate, make, teacher_right, context))
+            tried.append(try_one(candidate, make, teacher_right, context))
         if tried[-1].artefact is None:
             context.listener(Event("search", "declined", f"{candidate.name}: {tried[-1].reason}"))
     if not any(t.artefact for t in tried):
@@ -168,12 +169,13 @@ def search(
     return choose(tried, required)
 
 
-def _try(
+def try_one(
     candidate: Candidate,
     make: Callable[[Candidate], Artefact],
     teacher_right: np.ndarray,
     context: Context,
 ) -> Tried:
+    """One candidate, made; or why it was not, where nobody asked for it alone."""
     try:
         artefact = make(candidate)
     except CannotApply as error:

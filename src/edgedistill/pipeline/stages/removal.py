@@ -18,8 +18,7 @@ from edgedistill.evaluate.report.removal import Removal
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.stages.artefact import NUM_TIMED, Artefact
 from edgedistill.pipeline.stages.ground import Ground
-from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.pipeline.stages.timing import alternate_files
 
 ROWS = "removal.json"
 
@@ -34,7 +33,7 @@ def measure_removal(ground: Ground, artefact: Artefact) -> tuple[Removal, ...]:
 
     def compute(folder: Path) -> None:
         files = _exported(student.candidate.family, accounts, folder)
-        times = _timed(ground, files, threads)
+        times = alternate_files(ground, files, num_texts=NUM_TIMED)
         rows = [
             Removal(
                 name=(each["pass"] or {"name": ""})["name"],
@@ -54,7 +53,7 @@ def measure_removal(ground: Ground, artefact: Artefact) -> tuple[Removal, ...]:
         f"removal-{student.candidate.name}",
         {"student": student.stage.fingerprint, "threads": threads},
         compute,
-        rooms=("export", "models", "runtime", "pipeline/stages/removal"),
+        rooms=("export", "models", "runtime", "pipeline/stages/removal", "pipeline/stages/timing"),
     )
     return tuple(Removal(**row) for row in read_json(stage.folder / ROWS))
 
@@ -67,22 +66,6 @@ def _exported(family: str, accounts: list[dict[str, Any]], folder: Path) -> list
         OnnxExporter().write(restore(each["shape"]), to=folder / f"{place}.onnx")
         for place, each in enumerate(accounts)
     ]
-
-
-def _timed(ground: Ground, files: list[Path], threads: int) -> list[np.ndarray]:
-    """Milliseconds a text of each file, tokenization included, in turn."""
-    encoder = ground.encoder
-
-    def caller(session: Session) -> Any:
-        def call(text: str) -> None:
-            ids = np.array([encoder.ids(text)], np.int64)
-            session.run(ids, np.ones_like(ids))
-
-        return call
-
-    sessions = [Session(file.read_bytes(), threads=threads) for file in files]
-    texts = ground.data.dataset.texts("validation")[:NUM_TIMED]
-    return list(alternate_ms([caller(session) for session in sessions], texts))
 
 
 def told_settings(settings: Mapping[str, Any]) -> str:

@@ -58,8 +58,9 @@ def share_of_int8(passes: Sequence[str]) -> float:
 
 
 def asked_settings(spec: Any) -> dict[str, Any] | None:
-    """All that the task file says of compression, as plain values; None where it says nothing."""
-    return spec.compress.model_dump(mode="json") if spec.compress else None
+    """All that the task file says of compression, as plain values; None where it says nothing. How
+    a sequence was found has no part in what it makes."""
+    return spec.compress.model_dump(mode="json", exclude={"search"}) if spec.compress else None
 
 
 def as_asked(variants: Sequence[Variant]) -> list[Variant]:

@@ -1,0 +1,175 @@
+"""`compress: auto`: which sequences of passes are worth a whole training.
+
+Each pass alone is measured without training; of their combinations, those that nothing foreseen
+beats are trained shortly beside the recipes, exported, compressed and measured as the files that
+would ship; the best of those go on. All on validation, and stage by stage in the store: a search
+that was killed goes on with the trial that it was at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgedistill.core.events import Event
+from edgedistill.core.files import read_json
+from edgedistill.evaluate.intervals import retention_interval
+from edgedistill.pipeline.pass_options import (
+    MOST_TRIALS,
+    TOLERANCE,
+    foresee,
+    name_of,
+    proposals,
+    sequences,
+    single_passes,
+)
+from edgedistill.pipeline.rungs import num_kept, rungs_of
+from edgedistill.pipeline.search import COMPRESSED, Tried, compressed_of, pareto_front, try_one
+from edgedistill.pipeline.stages.any_ground import Candidate
+from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
+from edgedistill.pipeline.stages.bounds import within
+from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.sensitivity import measure_effects
+from edgedistill.pipeline.stages.student import train_student
+from edgedistill.pipeline.stages.trials import planned_epochs
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be trained to the end, the smallest first; the trials that go no further, with
+    the reasons."""
+
+    finalists: list[Candidate]
+    others: list[Tried]
+
+
+def find_sequences(
+    ground: Ground, size_bytes: Callable[[Candidate], int], teacher_right: np.ndarray
+) -> Found:
+    """Try sequences of passes within the time of the task's search.
+
+    Args:
+        size_bytes: forecast of model and tokenizer at INT8. teacher_right: bool [num_validation].
+    """
+    context = ground.context
+    settings = context.spec.compress
+    assert settings is not None
+    assert settings.search is not None
+    field, spent = _field(ground, size_bytes)
+    if not field:
+        return Found(compressed_of(settings), [])
+    limit_s = settings.search.seconds(context.spec.budget.wall_time_minutes)
+    whole = planned_epochs(context.spec, field[0], len(ground.taught))
+    short = rungs_of(whole)[0]
+    trial_ground = _with_epochs(ground, short)
+    trials, seconds = list[Tried](), list[float]()
+    for place, candidate in enumerate(field):
+        if seconds and spent + float(np.mean(seconds)) > limit_s:
+            trials.append(Tried(candidate, None, reason="no time left for a trial of it"))
+            continue
+
+        def make(each: Candidate) -> Artefact:
+            return make_artefact(trial_ground, train_student(trial_ground, each))
+
+        tried = try_one(candidate, make, teacher_right, context)
+        trials.append(tried)
+        if tried.artefact:
+            seconds.append(tried.artefact.stage.seconds + tried.artefact.student.stage.seconds)
+            spent += seconds[-1]
+            told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
+            context.listener(Event("search", "note", told))
+    return _judged(ground, trials, teacher_right, f"after {short} of {whole} epochs")
+
+
+def _field(ground: Ground, size_bytes: Callable[[Candidate], int]) -> tuple[list[Candidate], float]:
+    """The recipes that may fit and what is proposed beside them; seconds that it took."""
+    spec = ground.context.spec
+    assert spec.compress is not None
+    single = single_passes(read_json(ground.teacher.source / "config.json"))
+    effects, stage = measure_effects(ground, COMPRESSED, single)
+    options = {each.name: each for each in map(_candidate(spec), sequences(single))}
+    foreseen = [
+        foresee(tuple(each.options["passes"]), effects, size_bytes(each))
+        for each in options.values()
+    ]
+    size_mb = spec.requirements.size_mb
+    recipes = [
+        each for each in compressed_of(spec.compress)
+        if size_mb is None or size_bytes(each) <= (1 + TOLERANCE) * size_mb * 1e6
+    ]  # fmt: skip
+    found = proposals(foreseen, MOST_TRIALS - len(recipes), size_mb)
+    return [*recipes, *(options[name_of(each.passes)] for each in found)], stage.seconds
+
+
+def _candidate(spec: Any) -> Callable[[Any], Candidate]:
+    rate = spec.compress.learning_rate
+    more = {"learning_rate": rate} if rate else {}
+    return lambda passes: Candidate(
+        COMPRESSED, name_of(passes), {"passes": [dict(each) for each in passes], **more}
+    )
+
+
+def _with_epochs(ground: Ground, num_epochs: int) -> Ground:
+    """The ground of a task whose students are trained so long."""
+    spec = ground.context.spec
+    settings = spec.distillation.model_copy(update={"num_epochs": num_epochs})
+    changed = spec.model_copy(update={"distillation": settings})
+    return replace(ground, context=replace(ground.context, spec=changed))
+
+
+def _judged(ground: Ground, trials: Sequence[Tried], teacher_right: np.ndarray, when: str) -> Found:
+    """Who goes on: the smallest that may still meet the requirements, and the most accurate."""
+    required = ground.context.spec.requirements
+    made = [t for t in trials if t.artefact]
+    highs = {
+        t.candidate.name: retention_interval(
+            teacher_right, t.artefact.validation_right, confidence=required.confidence
+        ).high
+        for t in made if t.artefact
+    }  # fmt: skip
+
+    def is_within(t: Tried) -> bool:
+        return bool(t.artefact and within(t.artefact.chosen, required))
+
+    def is_hopeful(t: Tried) -> bool:
+        return is_within(t) and highs[t.candidate.name] >= (required.retention or 0.0)
+
+    front = dict(zip([t.candidate.name for t in made], pareto_front(_points(made)), strict=True))
+    by_size = sorted(made, key=lambda t: _points([t])[0][1:])
+    by_accuracy = sorted(made, key=lambda t: (not is_within(t), -_points([t])[0][0]))
+    hopeful = [t for t in by_size if is_hopeful(t) and front[t.candidate.name]]
+    num = num_kept(len(made))
+    kept = {t.candidate.name for t in hopeful[: num - 1]}
+    for t in by_accuracy:
+        if len(kept) < num:
+            kept.add(t.candidate.name)
+
+    def why(t: Tried) -> str:
+        if not is_within(t):
+            return "over the size, latency or memory asked for"
+        if not is_hopeful(t):
+            return f"keeps at most {highs[t.candidate.name]:.2%}, below the requirement"
+        if not front[t.candidate.name]:
+            return "another is as good in every respect and better in one"
+        return "smaller ones may still meet the requirements"
+
+    return Found(
+        [t.candidate for t in by_size if t.candidate.name in kept],
+        [
+            replace(t, reason=f"{when}: {why(t)}") if t.artefact else t
+            for t in trials if t.candidate.name not in kept
+        ],
+    )  # fmt: skip
+
+
+def _points(trials: Sequence[Tried]) -> list[tuple[float, int, float]]:
+    variants = [t.artefact.chosen for t in trials if t.artefact]
+    return [(v.accuracy, v.size_bytes, v.p95_ms) for v in variants]
+
+
+def _told(tried: Tried) -> str:
+    ((accuracy, size_bytes, p95_ms),) = _points([tried])
+    return f"{accuracy:.2%}, {size_bytes / 1e6:.2f} MB, p95 {p95_ms:.2f} ms"
