@@ -16,6 +16,7 @@ import numpy as np
 
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json
+from edgedistill.core.task import Requirements
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.pipeline.pass_options import (
     MOST_TRIALS,
@@ -81,7 +82,8 @@ def find_sequences(
             spent += seconds[-1]
             told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
             context.listener(Event("search", "note", told))
-    return _judged(ground, trials, teacher_right, f"after {short} of {whole} epochs")
+    when = f"after {short} of {whole} epochs"
+    return judged(trials, teacher_right, context.spec.requirements, when)
 
 
 def _field(ground: Ground, size_bytes: Callable[[Candidate], int]) -> tuple[list[Candidate], float]:
@@ -90,7 +92,11 @@ def _field(ground: Ground, size_bytes: Callable[[Candidate], int]) -> tuple[list
     assert spec.compress is not None
     single = single_passes(read_json(ground.teacher.source / "config.json"))
     effects, stage = measure_effects(ground, COMPRESSED, single)
-    options = {each.name: each for each in map(_candidate(spec), sequences(single))}
+    known = [each.options["passes"] for each in compressed_of(spec.compress)]
+    options = {
+        each.name: each for each in map(_candidate(spec), sequences(single))
+        if each.options["passes"] not in known
+    }  # fmt: skip
     foreseen = [
         foresee(tuple(each.options["passes"]), effects, size_bytes(each))
         for each in options.values()
@@ -120,9 +126,14 @@ def _with_epochs(ground: Ground, num_epochs: int) -> Ground:
     return replace(ground, context=replace(ground.context, spec=changed))
 
 
-def _judged(ground: Ground, trials: Sequence[Tried], teacher_right: np.ndarray, when: str) -> Found:
-    """Who goes on: the smallest that may still meet the requirements, and the most accurate."""
-    required = ground.context.spec.requirements
+def judged(
+    trials: Sequence[Tried], teacher_right: np.ndarray, required: Requirements, when: str
+) -> Found:
+    """Who goes on: the smallest that may still meet the requirements, and the most accurate.
+
+    Args:
+        when: how long all were trained, for the reasons.
+    """
     made = [t for t in trials if t.artefact]
     highs = {
         t.candidate.name: retention_interval(

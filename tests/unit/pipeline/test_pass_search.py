@@ -1,0 +1,84 @@
+"""Which trials of a search go on, on hand-made figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedistill.core.task import Requirements
+from edgedistill.pipeline.pass_search import Found, judged
+from edgedistill.pipeline.search import Tried
+from edgedistill.pipeline.stages.any_ground import Candidate
+from edgedistill.pipeline.stages.artefact import RIGHT, Artefact
+from edgedistill.pipeline.stages.student import TrainedStudent
+from edgedistill.pipeline.stages.variants import Variant
+from edgedistill.pipeline.store import StageResult
+
+NUM_ROWS = 400
+TEACHER = np.ones(NUM_ROWS, bool)
+
+
+def trial(folder: Path, name: str, *, accuracy: float, mb: float, p95_ms: float = 1.0) -> Tried:
+    """A trial whose first rows are right."""
+    place = folder / name
+    place.mkdir()
+    np.save(place / RIGHT, np.arange(NUM_ROWS) < accuracy * NUM_ROWS)
+    stage = StageResult(name, place, name, 0.0, False)
+    candidate = Candidate("compressed", name, {})
+    variant = Variant((), int(mb * 1e6), accuracy, 1.0, p95_ms, p95_ms, kept=True)
+    artefact = Artefact(TrainedStudent(candidate, stage, {}), stage, variant, (variant,))
+    return Tried(candidate, artefact)
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> list[Tried]:
+    return [
+        trial(tmp_path, "big", accuracy=0.98, mb=9),
+        trial(tmp_path, "middle", accuracy=0.95, mb=5),
+        trial(tmp_path, "worse", accuracy=0.94, mb=6),
+        trial(tmp_path, "small", accuracy=0.93, mb=3),
+        trial(tmp_path, "tiny", accuracy=0.6, mb=1),
+        Tried(Candidate("compressed", "late", {}), None, reason="no time left for a trial of it"),
+    ]
+
+
+def finalists(found: Found) -> list[str]:
+    return [each.name for each in found.finalists]
+
+
+def reasons(found: Found) -> dict[str, str]:
+    return {t.candidate.name: t.reason for t in found.others}
+
+
+def test_the_smallest_that_may_do_and_the_most_accurate_go_on(trials: list[Tried]) -> None:
+    found = judged(trials, TEACHER, Requirements(retention=0.94), "after 1 of 3 epochs")
+    # Two of five; 93 % of 400 rows may be 94 %, 60 % may not.
+    assert finalists(found) == ["small", "big"]
+    assert reasons(found) == {
+        "middle": "after 1 of 3 epochs: smaller ones may still meet the requirements",
+        "worse": "after 1 of 3 epochs: another is as good in every respect and better in one",
+        "tiny": reasons(found)["tiny"],
+        "late": "no time left for a trial of it",
+    }
+    assert "below the requirement" in reasons(found)["tiny"]
+    assert len(found.finalists) + len(found.others) == len(trials)
+
+
+def test_what_is_over_a_limit_does_not_go_on_while_others_are_within(trials: list[Tried]) -> None:
+    found = judged(trials, TEACHER, Requirements(retention=0.5, size_mb=5.5), "after 1 of 3 epochs")
+    assert finalists(found) == ["tiny", "middle"]
+    assert "over the size" in reasons(found)["big"]
+
+
+def test_where_none_will_do_the_most_accurate_go_on(trials: list[Tried]) -> None:
+    found = judged(trials, TEACHER, Requirements(retention=0.999), "after 1 of 3 epochs")
+    assert finalists(found) == ["middle", "big"]
+
+
+def test_one_trial_goes_on_whatever_it_is(tmp_path: Path) -> None:
+    alone = [trial(tmp_path, "alone", accuracy=0.1, mb=50)]
+    found = judged(alone, TEACHER, Requirements(retention=0.9, size_mb=1), "after 1 of 3 epochs")
+    assert finalists(found) == ["alone"]
+    assert found.others == []
