@@ -1,4 +1,5 @@
-"""The benchmarks of strategies run: their quick forms on cuts of the real data, to the tables."""
+"""Benchmarks of strategies, extraction and compression run: their quick forms on cuts of the real
+data, to the tables."""
 
 import importlib.util
 import subprocess
@@ -58,3 +59,20 @@ def test_quick_comparison_with_textbrewer(tmp_path: Path) -> None:
     told = run("textbrewer_comparison", "--cases", "clinc-small", "--work", str(tmp_path))
     assert "wall time of training, ours / TextBrewer's" in told
     assert "test accuracy above TextBrewer's" in told
+
+
+def test_quick_extraction_fills_its_page(tmp_path: Path) -> None:
+    told = run("extraction", "--work", str(tmp_path))
+    assert "| slots | 0 |" in told
+    assert "| intent and slots | 0 |" in told
+    assert "in one pass over slots alone, p50" in told
+    assert "Intents: in one pass with the slots" in told
+
+
+def test_quick_compression_fills_its_page(tmp_path: Path) -> None:
+    told = run("compression", "--work", str(tmp_path))
+    assert "✓ 65% pruned, full precision: share of the layers' parameters removed" in told
+    # What arithmetic says, whatever a cut of the data teaches.
+    assert told.count("✓ palette_") == 8
+    assert "onnxruntime quantize_dynamic (the peer)" in told
+    assert "| prune_vocabulary |" in told
