@@ -11,11 +11,12 @@ import yaml
 
 import small_classifier
 import small_task
-from edgedistill.core.errors import SpecError
+from edgedistill.core.errors import BudgetExceeded, SpecError
 from edgedistill.core.events import Event
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.compression import compress_model
+from edgedistill.pipeline.foresight import CheckResult
 from edgedistill.pipeline.run import RunResult
 
 #: Enough for the first trials; how many, the machine decides.
@@ -109,13 +110,28 @@ def test_again_reuses_everything(searched: Searched) -> None:
     assert not trained(told)
 
 
-def test_check_forecasts_the_search(searched: Searched) -> None:
+def checked(searched: Searched, **requirements: float) -> CheckResult:
+    """The same task without the command."""
     values = yaml.safe_load(searched.task.read_text())
     values["teacher"] = {"source": f"folder:{searched.model}", "num_epochs": 0}
+    values["requirements"] |= requirements
     del values["student"]
     task = searched.task.with_name("checked.yaml")
     task.write_text(yaml.safe_dump(values))
-    assert 0 < check_task(task).forecast.seconds["trying sequences"] <= 60 * MINUTES
+    return check_task(task)
+
+
+def test_check_forecasts_the_search(searched: Searched) -> None:
+    assert 0 < checked(searched).forecast.seconds["trying sequences"] <= 60 * MINUTES
+
+
+def test_a_size_that_no_sequence_reaches_is_refused_with_the_smallest(searched: Searched) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        checked(searched, size_mb=0.001)
+    assert caught.value.where == "requirements.size_mb"
+    # Not only the recipe: what the search might find, too.
+    assert "fast about" in caught.value.what
+    assert "layers-50-heads-50-neurons-75 about" in caught.value.what
 
 
 @pytest.mark.parametrize(
