@@ -65,7 +65,8 @@ def find_sequences(
     limit_s = settings.search.seconds(context.spec.budget.wall_time_minutes)
     whole = planned_epochs(context.spec, field[0], len(ground.taught))
     short = rungs_of(whole)[0]
-    trial_ground = _with_epochs(ground, short)
+    # Where a trial is a whole training already, it is the one that ships if it is chosen.
+    trial_ground = _with_epochs(ground, short) if short < whole else ground
     trials, seconds = list[Tried](), list[float]()
     for place, candidate in enumerate(field):
         if seconds and spent + float(np.mean(seconds)) > limit_s:
