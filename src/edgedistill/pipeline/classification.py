@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgedistill.models.teachers.sources import resolve_teacher
-from edgedistill.pipeline.compressible import require_compressible
+from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.pass_search import find_sequences
 from edgedistill.pipeline.rungs import require_rows
@@ -90,6 +90,9 @@ def prepare_ground(context: Context) -> Ground:
         require_rows(len(data.dataset.validation))
     find_further(spec, context.root, data.dataset.labels)
     teacher = prepare_teacher(context, data)
+    if spec.compress is not None and spec.compress.is_of_teacher:
+        ids = teacher.encoder.encode(data.dataset.texts("train")).ids
+        require_reachable(spec, teacher.source, teacher.encoder, ids, len(data.dataset.labels))
     transfer = prepare_transfer(context, data, teacher)
     ground = Ground(context, data, teacher, transfer)
     if spec.teachers:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedistill.core.errors import BudgetExceeded, ModelError
 from edgedistill.core.files import read_json
 from edgedistill.core.task import TaskSpec
 from edgedistill.models.teachers.sources import OWN_CLASSIFIER
 from edgedistill.pipeline.pass_options import TOLERANCE, name_of, sequences, single_passes
+from edgedistill.tasks.classification import TextEncoder
 
 
 def require_compressible(spec: TaskSpec, source: Path) -> None:
@@ -38,12 +41,13 @@ def require_compressible(spec: TaskSpec, source: Path) -> None:
         )
 
 
-def require_reachable(spec: TaskSpec, source: Path, num_rows: int, num_labels: int, fixed: int
-) -> None:  # fmt: skip
+def require_reachable(
+    spec: TaskSpec, source: Path, encoder: TextEncoder, ids: np.ndarray, num_labels: int
+) -> None:
     """Refuse a size that no sequence of passes will reach, by arithmetic on the teacher's sizes.
 
     Args:
-        num_rows: tokens that the task's texts use. fixed: bytes of the tokenizer.
+        encoder: the tokenizer that ships. ids: tokens of the training texts.
 
     Raises:
         BudgetExceeded: with what each sequence would take.
@@ -55,6 +59,7 @@ def require_reachable(spec: TaskSpec, source: Path, num_rows: int, num_labels: i
     from edgedistill.pipeline.search import COMPRESSED, compressed_of
 
     family, config = FAMILIES.load(COMPRESSED), read_json(source / "config.json")
+    fixed, num_rows = len(encoder.packed) + 2 * encoder.num_tokens, len(np.unique(ids))
 
     def size_of(options: Mapping[str, Any]) -> int:
         config_of = family.config(**options)

@@ -82,10 +82,8 @@ def check_classification(spec: TaskSpec, root: Path) -> CheckResult:
     encoder = TextEncoder(source / TOKENIZER, spec.input.max_tokens)
     report = inspect(dataset, spec, count_tokens=encoder.count)
     encoded = encoder.encode(dataset.texts("train"))
-    lengths, num_used = encoded.lengths, len(np.unique(encoded.ids))
-    fixed = len(encoder.packed) + 2 * encoder.num_tokens
-    require_reachable(spec, source, num_used, len(dataset.labels), fixed)
-    read = Read(report, lengths, len(dataset.train), len(dataset.validation))
+    require_reachable(spec, source, encoder, encoded.ids, len(dataset.labels))
+    read = Read(report, encoded.lengths, len(dataset.train), len(dataset.validation))
     return _foreseen(spec, source, read, further, left_out, [len(rows.train) for rows in steps])
 
 

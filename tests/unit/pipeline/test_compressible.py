@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
@@ -13,12 +15,17 @@ from edgedistill.core.task import TaskSpec
 from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.compression import compressing
 from edgedistill.pipeline.search import candidates_of, is_asked_for
+from edgedistill.tasks.classification import TextEncoder
 
 CONFIG = {
     "model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,
+    "num_attention_heads": 12,
     "intermediate_size": 1536, "vocab_size": 30522,
     "architectures": ["BertForSequenceClassification"],
 }  # fmt: skip
+#: A tokenizer of 300 KB, and training texts with 5,000 different tokens.
+ENCODER = cast(TextEncoder, SimpleNamespace(packed=bytes(300_000), num_tokens=0))
+USED = np.tile(np.arange(5000), 2)
 
 
 def spec(**changes: Any) -> TaskSpec:
@@ -62,16 +69,33 @@ def test_a_size_that_nothing_reaches_is_refused_with_what_is_reached(tmp_path: P
     # 5,000 tokens of 384, three layers of 1.2 to 1.8 million weights: 4.5 MB at the least.
     for size_mb, compress in ((6, {}), (1, None), (None, {})):
         require_reachable(
-            spec(compress=compress, requirements={"size_mb": size_mb}), source, 5000, 150, 300_000
+            spec(compress=compress, requirements={"size_mb": size_mb}), source, ENCODER, USED, 150
         )
     with pytest.raises(BudgetExceeded) as caught:
-        require_reachable(spec(requirements={"size_mb": 1}), source, 5000, 150, 300_000)
+        require_reachable(spec(requirements={"size_mb": 1}), source, ENCODER, USED, 150)
     message = str(caught.value)
     assert all(f"{name} about" in message for name in ("small", "fast", "balanced"))
     assert "ask for" in message
     own = spec(compress=["int8_tables"], requirements={"size_mb": 6})
     with pytest.raises(BudgetExceeded, match=r"own-passes about 2[0-9]"):
-        require_reachable(own, source, 5000, 150, 300_000)
+        require_reachable(own, source, ENCODER, USED, 150)
+
+
+def test_a_search_reaches_further_than_its_recipes(tmp_path: Path) -> None:
+    source = folder(tmp_path)
+    fast = {"recipes": ["fast"]}
+    with pytest.raises(BudgetExceeded, match="fast about 7"):
+        require_reachable(
+            spec(compress=fast, requirements={"size_mb": 4}), source, ENCODER, USED, 150
+        )
+    searched = {**fast, "search": {}}
+    require_reachable(
+        spec(compress=searched, requirements={"size_mb": 4}), source, ENCODER, USED, 150
+    )
+    with pytest.raises(BudgetExceeded, match="layers-67-heads-50-neurons-75-table-67 about"):
+        require_reachable(
+            spec(compress=searched, requirements={"size_mb": 0.5}), source, ENCODER, USED, 150
+        )
 
 
 def test_candidates_are_recipes_or_the_one_sequence() -> None:
