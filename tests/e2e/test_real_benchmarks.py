@@ -1,5 +1,4 @@
-"""Benchmarks of strategies, extraction and compression run: their quick forms on cuts of the real
-data, to the tables."""
+"""Benchmarks of strategies and extraction run: their quick forms on cuts of the real data."""
 
 import importlib.util
 import subprocess
@@ -67,12 +66,3 @@ def test_quick_extraction_fills_its_page(tmp_path: Path) -> None:
     assert "| intent and slots | 0 |" in told
     assert "in one pass over slots alone, p50" in told
     assert "Intents: in one pass with the slots" in told
-
-
-def test_quick_compression_fills_its_page(tmp_path: Path) -> None:
-    told = run("compression", "--work", str(tmp_path))
-    assert "✓ 65% pruned, full precision: share of the layers' parameters removed" in told
-    # What arithmetic says, whatever a cut of the data teaches.
-    assert told.count("✓ palette_") == 8
-    assert "onnxruntime quantize_dynamic (the peer)" in told
-    assert "| prune_vocabulary |" in told

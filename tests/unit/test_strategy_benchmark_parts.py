@@ -109,7 +109,7 @@ def test_baselines_always_run(parts: dict[str, ModuleType]) -> None:
     catalogue = parts["strategies_catalogue"]
     every = catalogue.encoder_strategies({"family": "truncated"})
     assert [s.name for s in catalogue.chosen(every, ["feature"])] == [
-        *(s.name for s in catalogue.BASELINES), "feature",
+        *(s.name for s in catalogue.BASELINES), catalogue.AS_LONG.name, "feature",
     ]  # fmt: skip
     assert catalogue.chosen(every, None) == every
 
