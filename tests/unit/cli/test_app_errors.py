@@ -103,6 +103,15 @@ def test_a_wrong_command_line_exits_with_2(edgedistill_command: Run, arguments: 
     assert "Traceback" not in done.stderr.decode()
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """A shell's background jobs ignore the signal, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_interrupted(bundle: Bundle) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "edgedistill.cli.app", "predict", bundle.path, "--stdin"],
