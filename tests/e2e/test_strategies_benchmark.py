@@ -1,4 +1,4 @@
-"""Benchmarks of strategies and extraction run: their quick forms on cuts of the real data."""
+"""The benchmarks of strategies run: their quick forms on cuts of the real data, to the tables."""
 
 import importlib.util
 import subprocess
@@ -58,11 +58,3 @@ def test_quick_comparison_with_textbrewer(tmp_path: Path) -> None:
     told = run("textbrewer_comparison", "--cases", "clinc-small", "--work", str(tmp_path))
     assert "wall time of training, ours / TextBrewer's" in told
     assert "test accuracy above TextBrewer's" in told
-
-
-def test_quick_extraction_fills_its_page(tmp_path: Path) -> None:
-    told = run("extraction", "--work", str(tmp_path))
-    assert "| slots | 0 |" in told
-    assert "| intent and slots | 0 |" in told
-    assert "in one pass over slots alone, p50" in told
-    assert "Intents: in one pass with the slots" in told
