@@ -13,7 +13,7 @@ from pathlib import Path
 
 from classification_tasks import DATA, cut
 from classification_tasks import write_task as write_quality
-from compression_files import computed_bytes, make_files, scores_of
+from compression_files import PALETTES, computed_bytes, make_files, scores_of
 from compression_page import Seed, notes, rows_of
 from compression_tasks import INT4, PRUNED, RETENTION, ROUNDED, write_task
 from edgedistill.cli.progress import PlainLines
@@ -87,20 +87,18 @@ def measure(seed: int, work: Path, *, quick: bool) -> Seed:
     files = make_files(full, folder / "whole", calibration)
     artefact = stage_folder(runs[ROUNDED], "artefact")
     plain = apply_passes(INT4, artefact / FULL, folder / "pruned", calibration, asked_at=INT4)
-    (before,) = scores_of(full, {FULL: artefact / FULL}, texts, reading)
-    (after,) = scores_of(full, {"rounded": plain.file}, texts, reading)
+    before, after = (
+        reading(file).raw(texts)[0].argmax(1) for file in (artefact / FULL, plain.file)
+    )
     return Seed(
         seed,
         runs,
         scores_of(full, files, texts, reading),
         full.stat().st_size,
-        {
-            name: computed_bytes(full, num)
-            for name, num in (("palette_256", 256), ("palette_16", 16))
-        },
+        {name: computed_bytes(full, num) for name, num in PALETTES.items()},
         prepared.dataset.targets("test"),
-        before.answers,
-        after.answers,
+        before,
+        after,
     )
 
 

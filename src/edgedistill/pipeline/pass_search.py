@@ -136,6 +136,9 @@ def judged(
         when: how long all were trained, for the reasons.
     """
     made = [t for t in trials if t.artefact]
+    if not made:
+        # Nothing is known against any: the search that follows says what fails.
+        return Found([t.candidate for t in trials], [])
     highs = {
         t.candidate.name: retention_interval(
             teacher_right, t.artefact.validation_right, confidence=required.confidence

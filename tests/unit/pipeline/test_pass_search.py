@@ -77,6 +77,13 @@ def test_where_none_will_do_the_most_accurate_go_on(trials: list[Tried]) -> None
     assert finalists(found) == ["middle", "big"]
 
 
+def test_where_every_trial_failed_all_are_left_to_the_search() -> None:
+    failed = [Tried(Candidate("compressed", name, {}), None, reason="no") for name in ("a", "b")]
+    found = judged(failed, TEACHER, Requirements(), "after 1 of 3 epochs")
+    assert finalists(found) == ["a", "b"]
+    assert found.others == []
+
+
 def test_one_trial_goes_on_whatever_it_is(tmp_path: Path) -> None:
     alone = [trial(tmp_path, "alone", accuracy=0.1, mb=50)]
     found = judged(alone, TEACHER, Requirements(retention=0.9, size_mb=1), "after 1 of 3 epochs")
