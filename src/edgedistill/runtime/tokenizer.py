@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 
 from edgedistill.core.errors import BundleError
-from edgedistill.runtime.word_cache import word_cache
+from edgedistill.runtime.word_cache import Located, word_cache
 
 _ORDERED = "tokens by id"
 """Stands in place of a vocabulary's tokens; with a list as its value, which no token has."""
@@ -70,7 +70,11 @@ class Tokenizer:
         self._tokenizer.encode_special_tokens = literal
         self._add_special_tokens = not literal
         self._encode_batch = self._tokenizer.encode_batch_fast
-        self._words = None if literal else word_cache(settings, self._encode_whole)
+        self._words = (
+            None
+            if literal
+            else word_cache(settings, self._encode_whole, lambda word: self._locate_whole(word)[1])
+        )
         self.num_special = len(self._encode_whole(""))
         """Tokens that every text gets (start and end marks)."""
         self.num_tokens = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -93,11 +97,13 @@ class Tokenizer:
         ].ids
         return ids
 
-    def encode_with_offsets(
-        self, text: str
-    ) -> tuple[list[int], list[tuple[int, int]], list[int | None]]:
+    def locate(self, text: str) -> Located:
         """Token ids of one text, and of each token its characters (start, end) and the number of
         its word (None for special tokens); raises TypeError for a lone surrogate."""
+        known = self._words.locate(text) if self._words is not None else None
+        return self._locate_whole(text) if known is None else known
+
+    def _locate_whole(self, text: str) -> Located:
         found = self._tokenizer.encode(text, add_special_tokens=self._add_special_tokens)
         return found.ids, found.offsets, found.word_ids
 

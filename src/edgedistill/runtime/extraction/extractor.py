@@ -144,7 +144,10 @@ class Extractor:
         values = [self._value(text, span) for span in reading.spans]
         record: dict[str, Any] = {one.name: one.value for one in labels}
         sure = min(reading.confidence, *(one.confidence for one in labels), 1.0)
+        named = {value.name for value in values}
         for field in self.settings.fields:
+            if field.name not in named and not field.required:
+                continue
             _keep_surest(field, values)
             found = [v.value for v in values if v.name == field.name and not v.abstained]
             if found:

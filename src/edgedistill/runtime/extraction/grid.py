@@ -32,7 +32,7 @@ class TokenGrid:
 
 def token_grid(tokenizer: Tokenizer, text: str) -> TokenGrid:
     """The grid of a text, uncut; raises TypeError for a lone surrogate."""
-    ids, offsets, words = tokenizer.encode_with_offsets(text)
+    ids, offsets, words = tokenizer.locate(text)
     starts, ends, is_content, begins_word = list[int](), list[int](), list[bool](), list[bool]()
     before: int | None = -1
     for (start, end), word in zip(offsets, words, strict=True):
