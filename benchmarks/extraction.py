@@ -28,7 +28,7 @@ COMMAND = "python benchmarks/extraction.py"
 KEPT, BYTES = 0.985, 0.25
 #: Latency of one pass with both heads over that of a bundle with one.
 MOST_LATENCY = 1.15
-NUM_TIMED, NUM_ROUNDS = 300, 5
+NUM_TIMED, NUM_ROUNDS = 300, 15
 MODELS = ("teacher", "shipped", "control")
 Row = tuple[str, Spread, str, str, bool]
 
