@@ -74,10 +74,13 @@ def main() -> int:
     num_cores = len(os.sched_getaffinity(0))
     on = f"{machine()}, {num_cores} core{'s' * (num_cores > 1)}"
     results = [
-        Result(claim, *values, unit, bar, bool(holds), [each.seed], command, on)
+        Result(
+            f"seed {each.seed}: {claim}" if len(seeds) > 1 else claim,
+            *values, unit, bar, bool(holds), numbers, command, on,
+        )
         for each in seeds
         for claim, values, unit, bar, holds in rows_of(each, QUICK_MINUTES if quick else MINUTES)
-    ]
+    ]  # fmt: skip
     page = notes(seeds, num_cores)
     drawn = pictures(seeds[0])
     if not quick:

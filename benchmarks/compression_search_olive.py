@@ -66,10 +66,11 @@ def find_with_olive(
     seconds: float,
     seed: int,
 ) -> Finding:
-    """Search every sequence of its passes in turn: each has its share of the time that is left.
+    """Search the settings of each of its passes in turn, with its share of the time that is left.
 
-    One search over all of them it offers, too, but version 0.13.0 forgets which pass of a group
-    its Optuna samplers took.
+    One search over sequences it offers, too, but in version 0.13.0 that fails: its Optuna samplers
+    forget which pass of a group they took, and a model that two samples share cannot be noted
+    twice ("FootprintNode" object has no field "model_config").
 
     Args:
         full: the model's ONNX file in full precision. shape: its `config.json`.
@@ -82,7 +83,6 @@ def find_with_olive(
     given = folder / "rows.json"
     write_json(given, asdict(rows))
     workflow = _workflow(full.resolve(), given, max(rows.targets) + 1) | {
-        # One cache: the fused model is made once.
         "cache_dir": str(folder / "cache"), "evaluate_input_model": False,
     }  # fmt: skip
     flows = _flows(shape)
@@ -100,8 +100,8 @@ def find_with_olive(
         )  # fmt: skip
     files, searches = dict[Path, Found](), list[str]()
     for name in flows:
-        made = _made(folder / name / "footprint.json", reading)
-        searches.append(f"{name} {len(made)} files" if made else f"{name} none (see its log.txt)")
+        made = _made(name, folder / name / "footprint.json", reading)
+        searches.append(f"{name} {len(made)} files" if made else f"{name} none (see log.txt)")
         files |= {each.file: each for each in made}
     return Finding(list(files.values()), searches, read_json(folder / "seconds.json"))
 
@@ -145,24 +145,34 @@ def _metrics(num_classes: int) -> list[dict[str, Any]]:
 
 
 def _flows(shape: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Its passes for an encoder on a CPU, in sequence: fused as a BERT, then rounded. Settings
-    that it would search by itself are left to it; the last flow has the most of them."""
+    """Its passes for an encoder on a CPU: fused as a BERT, and rounded, as it is or after that.
+    Settings that it would search by itself are left to it; the last search has the most."""
     fuse = {
         "type": "OrtTransformersOptimization", "model_type": "bert",
         "num_heads": shape["num_attention_heads"], "hidden_size": shape["hidden_size"],
     }  # fmt: skip
     grouped = {"block_size": _one_of(_BLOCKS), "accuracy_level": _one_of(_LEVELS)}
-    rounded: dict[str, dict[str, Any]] = {
-        "dynamic": {"type": "OnnxDynamicQuantization"},
-        "rtn": {"type": "OnnxBlockWiseRtnQuantization", "bits": _one_of(_BITS),
-                "is_symmetric": _one_of((True, False)), **grouped},
-        "hqq": {"type": "OnnxHqqQuantization", **grouped},
-        "kquant": {"type": "OnnxKQuantQuantization", "bits": _one_of(_BITS), **grouped},
-        "static": {"type": "OnnxStaticQuantization", "data_config": "calibration"},
+    dynamic = {"type": "OnnxDynamicQuantization"}
+    # Types of what is fused are not inferred: without one for them it is refused. Statically it is
+    # refused in any case (ranges of the softmax).
+    floats = {"extra_options": {"DefaultTensorType": 1}}
+    found: dict[str, tuple[bool, dict[str, Any]]] = {
+        "fused": (False, fuse),
+        "dynamic": (False, dynamic),
+        "fused-dynamic": (True, {**dynamic, **floats}),
+        "fused-rtn": (True, {
+            "type": "OnnxBlockWiseRtnQuantization", "bits": _one_of(_BITS),
+            "is_symmetric": _one_of((True, False)), **grouped,
+        }),
+        "fused-hqq": (True, {"type": "OnnxHqqQuantization", **grouped}),
+        "fused-kquant": (True, {
+            "type": "OnnxKQuantQuantization", "bits": _one_of(_BITS), **grouped,
+        }),
+        "static": (False, {"type": "OnnxStaticQuantization", "data_config": "calibration"}),
     }  # fmt: skip
     return {
-        "fused": {"fuse": fuse},
-        **{name: {"fuse": fuse, "round": each} for name, each in rounded.items()},
+        name: {"of_fused": of_fused, "passes": {"only": only}}
+        for name, (of_fused, only) in found.items()
     }
 
 
@@ -172,26 +182,32 @@ def _one_of(values: Sequence[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _made(footprint: Path, reading: Reading) -> list[Found]:
+def model_files(footprint: Path) -> list[Path]:
     """The files of a search that have a score."""
+    return [file for _, file in _scored(footprint)]
+
+
+def _scored(footprint: Path) -> list[tuple[Mapping[str, Any], Path]]:
     nodes = read_json(footprint) if footprint.exists() else {}
-    made = []
+    scored = []
     for node in nodes.values():
         if not node.get("metrics") or node["parent_model_id"] is None:
             continue
-        values = {key: each["value"] for key, each in node["metrics"]["value"].items()}
         file = Path(node["model_config_data"]["config"]["model_path"])
         if file.is_dir():
             (file,) = file.glob("*.onnx")
+        scored.append((node, file))
+    return scored
+
+
+def _made(name: str, footprint: Path, reading: Reading) -> list[Found]:
+    made = []
+    for node, file in _scored(footprint):
+        values = {key: each["value"] for key, each in node["metrics"]["value"].items()}
+        config = node["pass_run_config"]
+        chosen = [f"{key} {config[key]}" for key in _TOLD if config.get(key) is not None]
         made.append(Found(
-            _told(node), file, file.stat().st_size + reading.size_bytes,
+            ", ".join([name, *chosen]), file, file.stat().st_size + reading.size_bytes,
             values["accuracy-accuracy_score"], values["latency-p50"],
         ))  # fmt: skip
     return made
-
-
-def _told(node: Mapping[str, Any]) -> str:
-    """Its last pass, and what was chosen of its settings."""
-    config = node["pass_run_config"]
-    chosen = [f"{key} {config[key]}" for key in _TOLD if config.get(key) is not None]
-    return ", ".join([node["from_pass"], *chosen])

@@ -28,8 +28,13 @@ def _rows(path: str, name: str) -> list[Any]:
 
 @Registry.register_dataset()
 def calibration_rows(path: str, **_: Any) -> BaseDataset:
-    """Training texts as inputs of the graph, one a row."""
-    return BaseDataset([_inputs(ids) for ids in _rows(path, "calibration")])
+    """Training texts as inputs of the graph, one a row, all of one length: its histograms of
+    several rows need like shapes."""
+    rows = [_inputs(ids) for ids in _rows(path, "calibration")]
+    longest = max(len(row["input_ids"]) for row in rows)
+    return BaseDataset([
+        {name: np.pad(ids, (0, longest - len(ids))) for name, ids in row.items()} for row in rows
+    ])  # fmt: skip
 
 
 @Registry.register_dataset()

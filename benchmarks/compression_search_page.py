@@ -134,8 +134,8 @@ def _about_olive() -> str:
         "validation rows and calibration texts, its own metrics (accuracy, p50 of the network on "
         "one thread, bytes) and its own search (joint order, TPE), for as long: fused as a BERT, "
         "then one of dynamic and static INT8, MatMulNBits by rounding, HQQ or k-quant. It "
-        "retrains nothing. Each sequence is a search of its own with an even share of the time "
-        "left: over groups of passes its TPE sampler fails in this version."
+        "retrains nothing. Each pass is a search of its own with an even share of the time left: "
+        "over sequences its search fails in this version."
     )
 
 
