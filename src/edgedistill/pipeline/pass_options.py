@@ -114,6 +114,17 @@ def proposals(options: Sequence[Foreseen], most: int, size_mb: float | None) -> 
     return [front[place] for place in dict.fromkeys(places)]
 
 
+def widest_first(options: Sequence[Foreseen]) -> list[Foreseen]:
+    """The same in an order of which any beginning lies spread over all: the last, the first, then
+    always the one farthest from those before. Where time ends early, both ends have been tried."""
+    left, taken = list(range(len(options))), list[int]()
+    while left:
+        place = max(left, key=lambda i: (min((abs(i - t) for t in taken), default=i), i))
+        left.remove(place)
+        taken.append(place)
+    return [options[place] for place in taken]
+
+
 def _beats(a: Foreseen, b: Foreseen) -> bool:
     pairs = [(a.divergence, b.divergence), (a.time, b.time), (a.size_bytes, b.size_bytes)]
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)

@@ -26,6 +26,7 @@ from edgedistill.pipeline.pass_options import (
     proposals,
     sequences,
     single_passes,
+    widest_first,
 )
 from edgedistill.pipeline.rungs import num_kept, rungs_of
 from edgedistill.pipeline.search import COMPRESSED, Tried, compressed_of, pareto_front, try_one
@@ -107,7 +108,7 @@ def _field(ground: Ground, size_bytes: Callable[[Candidate], int]) -> tuple[list
         each for each in compressed_of(spec.compress)
         if size_mb is None or size_bytes(each) <= (1 + TOLERANCE) * size_mb * 1e6
     ]  # fmt: skip
-    found = proposals(foreseen, MOST_TRIALS - len(recipes), size_mb)
+    found = widest_first(proposals(foreseen, MOST_TRIALS - len(recipes), size_mb))
     return [*recipes, *(options[name_of(each.passes)] for each in found)], stage.seconds
 
 

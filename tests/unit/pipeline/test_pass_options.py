@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from edgedistill.pipeline.pass_options import (
     proposals,
     sequences,
     single_passes,
+    widest_first,
 )
 
 MINILM = {"num_hidden_layers": 6, "num_attention_heads": 12}
@@ -99,6 +101,25 @@ def test_proposals_spread_from_the_smallest_to_the_largest_of_the_front(
     assert sizes == sorted(sizes)
     if len(found) > 1:
         assert (found[0], found[-1]) == (whole[0], whole[-1])
+
+
+def test_the_ends_are_tried_before_what_lies_between() -> None:
+    options = [option(str(i), 0.0, 1.0, i) for i in range(9)]
+    assert names(widest_first(options)) == ["8", "0", "4", "6", "2", "7", "5", "3", "1"]
+    assert widest_first([]) == []
+    assert names(widest_first(options[:1])) == ["0"]
+
+
+@given(st.integers(1, 40))
+def test_any_beginning_lies_spread_over_all(num: int) -> None:
+    options = [option(str(i), 0.0, 1.0, i) for i in range(num)]
+    places = [int(name) for name in names(widest_first(options))]
+    assert sorted(places) == list(range(num))
+    for taken in range(2, num):
+        marks = sorted(places[:taken])
+        # No gap is more than twice the narrowest that halving it could have made.
+        gaps = [b - a for a, b in pairwise(marks)]
+        assert max(gaps) <= 2 * min(gaps) + 1
 
 
 @pytest.mark.parametrize("num_heads", [2, 4, 12])
