@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedistill.core.errors import DataError
+from edgedistill.core.errors import CannotApply, DataError
+from edgedistill.core.files import storage_errors
 from edgedistill.core.generation_task import GenerationSpec
+from edgedistill.core.weight_groups import GROUP, MIN_BYTES, is_large
 from edgedistill.core.weight_types import FITTED
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ PASSES = {
     "onnx_awq_int4": "awq_int4",
     "onnx_gptq_int4": "gptq_int4",
 }
-BITS = 4
+#: How `export/onnx_weights.py` names matrices of eight bits.
+_EIGHT_BITS = ".q8"
 
 
 def write_rounded(model: Any, *, to: Path, kind: str, rows: Sequence[Sequence[int]]) -> OnnxFile:
@@ -41,7 +44,6 @@ def write_rounded(model: Any, *, to: Path, kind: str, rows: Sequence[Sequence[in
     import onnx
 
     from edgedistill.compress.passes import PASSES as ALL_PASSES
-    from edgedistill.core.files import storage_errors
     from edgedistill.export.onnx_language import OnnxFile, write_onnx_language
     from edgedistill.export.onnx_weights import WIDE_PRODUCTS
 
@@ -49,6 +51,7 @@ def write_rounded(model: Any, *, to: Path, kind: str, rows: Sequence[Sequence[in
     wide, rounded = (to.with_name(f".{to.name}.{part}") for part in ("wide", "rounded"))
     try:
         write_onnx_language(model, to=wide, kind=WIDE_PRODUCTS)
+        _require_large(model.config)
         inputs = _inputs(model.config, rows) if apply.needs_calibration else []
         with storage_errors(to):
             apply(wide, to=rounded, calibration=inputs)
@@ -93,24 +96,36 @@ def _inputs(config: Any, rows: Sequence[Sequence[int]]) -> list[Mapping[str, np.
     ]
 
 
+def _require_large(config: Any) -> None:
+    """The two matrices of gated units, stored as one, are the largest of a layer."""
+    width, units = config.hidden_size, config.intermediate_size
+    if not is_large(2 * units, width):
+        raise CannotApply(
+            f"of {width} x {units} no matrix has the {MIN_BYTES // 4:,} weights from which four "
+            "bits pay",
+            fix="onnx_int8 in student.weight_types",
+        )
+
+
 def _fallbacks(model: Any) -> dict[str, str]:
     """What stands otherwise than in four bits and whole groups of `GROUP`, by the matrix' name."""
     from onnx import helper
 
-    from edgedistill.core.weight_groups import GROUP
-
-    constants, found = {t.name for t in model.graph.initializer}, {}
+    tables = {t.name: t.dims[2] for t in model.graph.initializer if t.name.endswith(_EIGHT_BITS)}
+    found = {
+        name.removesuffix(_EIGHT_BITS): f"8 bits in groups of {size}"
+        for name, size in tables.items()
+    }
+    constants = {t.name for t in model.graph.initializer} - set(tables)
     for node in model.graph.node:
         if node.op_type not in ("MatMul", "MatMulNBits") or node.input[1] not in constants:
             continue
         has = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        name = node.input[1].partition("/")[0].removesuffix(".q8")
+        name = node.input[1].partition("/")[0]
         if node.op_type == "MatMul":
             found[name] = "fp32"
-        elif has["bits"] != BITS:
-            found[name] = f"{has['bits']} bits in groups of {has['block_size']}"
         elif has["K"] % GROUP:
             part = has["K"] % has["block_size"]
             filled = f", the last with {part} weights" if part else ""
-            found[name] = f"{BITS} bits in groups of {has['block_size']}{filled}"
+            found[name] = f"{has['bits']} bits in groups of {has['block_size']}{filled}"
     return found
