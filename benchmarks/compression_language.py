@@ -55,7 +55,10 @@ def main() -> int:
     numbers = [0] if quick else arguments.seeds
     command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     listener = PlainLines(sys.stderr)
-    seeds = [measure(write_task(seed, work, quick=quick), work, listener) for seed in numbers]
+    seeds = [
+        measure(write_task(seed, work, quick=quick), work, listener, num_timed=8 if quick else 60)
+        for seed in numbers
+    ]
     results = [
         Result(claim, *values, unit, bar, bool(holds), numbers, command, machine())
         for claim, values, unit, bar, holds in rows_of(seeds)

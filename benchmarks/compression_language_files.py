@@ -24,7 +24,6 @@ from generation_runtime import Spread, Timed
 
 FULL, PLAIN, AWQ = "onnx_f32", "onnx_int4", "onnx_awq_int4"
 TYPES = (FULL, "onnx_int8", PLAIN, AWQ, "onnx_gptq_int4")
-NUM_TIMED = 60
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,12 @@ class Measured:
     artefact: Artefact
 
 
-def measure(task: Path, work: Path, listener: PlainLines) -> Measured:
-    """Teach, cut, train, write every type; the test split is answered once by each file."""
+def measure(task: Path, work: Path, listener: PlainLines, *, num_timed: int) -> Measured:
+    """Teach, cut, train, write every type; the test split is answered once by each file.
+
+    Args:
+        num_timed: prompts of a round where speeds are compared.
+    """
     spec: Any = load_task(task)
     folder = work / spec.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def measure(task: Path, work: Path, listener: PlainLines) -> Measured:
         answers,
         _distances(ground, files, prompts),
         {name: file.stat().st_size for name, file in files.items()},
-        _rates(ground, files, prompts[:NUM_TIMED]),
+        _rates(ground, files, prompts[:num_timed]),
         artefact,
     )
     peer.unlink()
