@@ -16,6 +16,7 @@ from edgedistill.evaluate.generation_score import NUM_RESAMPLES, resampled
 
 Spread = tuple[float, float, float]
 Answers = Mapping[str, np.ndarray]
+Ratio = tuple[np.ndarray, np.ndarray]
 
 
 def mean_score(metric: Metric, seeds: Sequence[Answers], role: str) -> np.ndarray:
@@ -53,6 +54,20 @@ def pooled_retention(metric: Metric, seeds: Sequence[Answers], below: str, above
 def pooled_gain(metric: Metric, seeds: Sequence[Answers], reference: str, candidate: str) -> Spread:
     """Mean score of `candidate` minus that of `reference`, with its 95 % interval."""
     return _spread(mean_score(metric, seeds, candidate) - mean_score(metric, seeds, reference))
+
+
+def pooled_ratio(seeds: Sequence[Ratio], minus: Sequence[Ratio] | None = None) -> Spread:
+    """Mean over seeds of a sum over rows by a sum over rows, less another, with its 95 % interval.
+
+    Args:
+        seeds: each one's numerators and denominators, [rows] both.
+    """
+
+    def mean(found: Sequence[Ratio]) -> np.ndarray:
+        rows = _drawn(len(found[0][0]), NUM_RESAMPLES)
+        return np.mean([above[rows].sum(1) / below[rows].sum(1) for above, below in found], axis=0)
+
+    return _spread(mean(seeds) - (mean(minus) if minus else 0.0))
 
 
 @cache

@@ -16,6 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedistill.compress.blocks import Blocks, to_blocks, write_blocks
+from edgedistill.compress.folding import fold
 from edgedistill.compress.products import Factor, Seen, opened, seen_inputs
 from edgedistill.compress.refusal import require_calibration
 
@@ -73,7 +74,9 @@ def scales_at(mean_abs: np.ndarray, power: float) -> np.ndarray:
 
 
 def _divide_inputs(graph: onnx.GraphProto, factor: Factor, scales: np.ndarray) -> None:
-    """Multiply with 1/s in front of every product of the matrix."""
+    """Multiply with 1/s in front of every product of the matrix, or in what stands there anyway."""
+    if fold(graph, factor.nodes, 1 / scales):
+        return
     inverse = f"{factor.name}/inverse"
     graph.initializer.append(numpy_helper.from_array((1 / scales).astype(np.float32), inverse))
     for node in factor.nodes:

@@ -16,15 +16,12 @@ from edgedistill.core.task import (
     Section,
 )
 from edgedistill.core.token_distillation import TokenDistillation
+from edgedistill.core.weight_groups import MIN_BYTES, is_large
+from edgedistill.core.weight_types import FOUR_BITS, ONNX_TYPES, WeightType
 
 Purpose = Literal["json", "translation", "summarisation", "question_answering", "instructions"]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Metric = Literal["field_f1", "bleu", "chrf", "rouge_l", "exact_match"]
-
-WeightType = Literal[
-    "f32", "f16", "q8_0_f16", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0",
-    "onnx_f32", "onnx_int8",
-]  # fmt: skip
 
 #: The metric that a purpose is judged on, unless the task names another.
 METRICS: dict[str, Metric] = {
@@ -228,7 +225,9 @@ class LanguageStudent(Section):
     named `onnx_…` run in ONNX Runtime, the others are GGUF and run in llama.cpp. Types of blocks
     are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16. `q6_k`,
     `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`, `q5_1`,
-    `q5_0`."""
+    `q5_0`. `onnx_int4`: the layers in four bits by group of 128, tables and head in eight;
+    `onnx_awq_int4`: inputs that are large on those rows get finer steps; `onnx_gptq_int4`: what
+    one input's rounding loses, later inputs make good."""
 
     @model_validator(mode="after")
     def _of_one_origin(self) -> LanguageStudent:
@@ -240,6 +239,18 @@ class LanguageStudent(Section):
             raise ValueError(
                 "vocabulary_size is a new student's: one with source, or cut out of its teacher, "
                 "brings a table of tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _worth_four_bits(self) -> LanguageStudent:
+        width, units = self.shape.hidden_size, self.shape.intermediate_size
+        found = [kind for kind in self.weight_types if kind in FOUR_BITS]
+        # The two matrices of gated units are stored as one; it is the largest but in odd shapes.
+        if found and self.source is None and not is_large(2 * units, width):
+            raise ValueError(
+                f"weight_types {', '.join(found)}: of {width} x {units} no matrix has the "
+                f"{MIN_BYTES // 4:,} weights from which four bits pay; take onnx_int8"
             )
         return self
 
@@ -322,6 +333,7 @@ class GenerationSpec(Section):
         if self.output.beams > 1 and gguf:
             raise ValueError(
                 f"llama.cpp has no beam search: output.beams {self.output.beams} needs "
-                f"student.weight_types of ONNX alone (onnx_f32, onnx_int8), not {', '.join(gguf)}"
+                f"student.weight_types of ONNX alone ({', '.join(ONNX_TYPES)}), "
+                f"not {', '.join(gguf)}"
             )
         return self

@@ -34,7 +34,7 @@ _ROTATIONS = ("default", "linear", "llama3")
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file that was written. `fallbacks`: tensors in another format than asked; none here."""
+    """A file that was written. `fallbacks`: matrices in another format than asked, by name."""
 
     path: Path
     type: str
@@ -52,7 +52,8 @@ def write_onnx_language(model: Any, *, to: Path, kind: str = "onnx_f32") -> Onnx
     `architecture`, `context` (tokens) and `end_ids`.
 
     Args:
-        kind: `onnx_f32`, or `onnx_int8`: every matrix in eight bits, norms as they are.
+        kind: `onnx_f32`; `onnx_int8`: every matrix in eight bits, norms as they are; or
+            `onnx_int8_tables`: the table of tokens and the head alone.
 
     Raises:
         ModelError: another architecture, a feature of Llama that is not translated, weights that

@@ -1,4 +1,8 @@
-"""How the matrices of a language model stand in an ONNX file: as they are, or in eight bits."""
+"""How the matrices of a language model stand in an ONNX file: as they are, or in eight bits.
+
+Four bits are made of a file with wide products by the passes of `compress`, which this room does
+not know.
+"""
 
 from __future__ import annotations
 
@@ -117,6 +121,14 @@ class EightBitWeights:
         return [self.graph.keep(f"{name}.q8", blocks), self.graph.keep(f"{name}.scales", scales)]
 
 
+class WideProducts(EightBitWeights):
+    """Table of tokens and head in eight bits, other matrices as they are: to be rounded next."""
+
+    def product(self, x: str, weight: np.ndarray, name: str) -> str:
+        """x [batch, sequence, in] times the transpose of weight [out, in]."""
+        return FullWeights(self.graph).product(x, weight, name)
+
+
 def eight_bits(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(blocks uint8 [rows, blocks, BLOCK], scales float32 [rows, blocks]) of weight [rows, width].
 
@@ -130,9 +142,12 @@ def eight_bits(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 Weights = FullWeights | EightBitWeights
+#: Of a file whose products are still to be rounded.
+WIDE_PRODUCTS = "onnx_int8_tables"
 WEIGHTS: dict[str, type[FullWeights] | type[EightBitWeights]] = {
     "onnx_f32": FullWeights,
     "onnx_int8": EightBitWeights,
+    WIDE_PRODUCTS: WideProducts,
 }
 """Ways to store the matrices, by the type of weights."""
 

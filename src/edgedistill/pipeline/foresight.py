@@ -29,6 +29,7 @@ from edgedistill.pipeline.generation.forecast import (
 )
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.questions import questions_of
+from edgedistill.pipeline.generation.rounding import require_rows_to_fit
 from edgedistill.pipeline.rungs import planned_trainings, require_rows, rungs_of
 from edgedistill.pipeline.stages.further import find_further
 from edgedistill.pipeline.strategy import StrategySpec, is_default, require_fitting, teacher_shape
@@ -197,6 +198,7 @@ def check_generation(spec: GenerationSpec, root: Path) -> CheckResult:
     require_llm(spec)
     with TemporaryDirectory() as scratch:
         rows, report = load_conversations(spec, root, quarantine=Path(scratch))
+    require_rows_to_fit(spec, len(rows.train))
     bases = find_bases(spec, root, rows.train)
     turns = [turn for row in rows.train for turn in row.turns]
     characters = sum(len(turn.content) for turn in turns)

@@ -3,7 +3,7 @@ that answers as well. Each is the file that would ship, run in its own runtime, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import read_json, write_json
 from edgedistill.core.generation_task import GenerationSpec
 from edgedistill.evaluate.generation_score import retention, score
-from edgedistill.pipeline.generation.calibration import calibrate, told
+from edgedistill.pipeline.generation.calibration import Calibration, calibrate, told
 from edgedistill.pipeline.generation.reader import Reader
+from edgedistill.pipeline.generation.rounding import PASSES, write_rounded
 from edgedistill.pipeline.generation.serving import Asked, ask, prompts_of, search_of
 from edgedistill.pipeline.generation.student import Ground, Student
 from edgedistill.pipeline.stages.bounds import with_tuples
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.generation.completion import Completion
 
-ROOMS = ("export", "models/language", "runtime", "evaluate", "pipeline/generation")
+ROOMS = ("compress", "export", "models/language", "runtime", "evaluate", "pipeline/generation")
 #: Validation prompts that every type is asked.
 NUM_ASKED = 200
 #: What a type may cost of the score of full precision …
@@ -91,13 +92,13 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         rows = ground.data.rows.validation[:NUM_ASKED]
         expected, prompts = [row.response for row in rows], prompts_of(ground.reader, rows)
         model = student.load()
-        importance = calibrate(ground, model, folder)
+        calibration = calibrate(ground, model, folder)
         full = _in_full_precision(ground, model, prompts, folder)
         variants: list[Variant] = []
         first: Sequence[str | None] = []
         for kind in spec.student.weight_types:
             path = folder / _file_name(kind)
-            written = write_file(ground, ground.reader, model, path, kind, importance)
+            written = write_file(ground, ground.reader, model, path, kind, calibration)
             asked = ask(ground, ground.reader, path, prompts)
             same = token_agreement(_freely(ground, path, prompts), full[full_precision(kind)])
             value = score(spec.output.scored_by, asked.answers, expected)
@@ -161,12 +162,15 @@ def write_file(
     model: Any,
     path: Path,
     kind: str,
-    importance: Mapping[str, np.ndarray] | None = None,
+    calibration: Calibration | None = None,
 ) -> Any:
     """A model of the run, and how it reads, as one file, GGUF or ONNX by its type of weights.
 
-    GGUF's types of blocks are rounded by `importance`.
+    GGUF's types of blocks, and ONNX's of four bits but the plain one, are rounded by `calibration`.
     """
+    fitted = calibration or Calibration()
+    if kind in PASSES:
+        return write_rounded(model, to=path, kind=kind, rows=fitted.rows)
     if is_onnx(kind):
         from edgedistill.export.onnx_language import write_onnx_language
 
@@ -177,7 +181,7 @@ def write_file(
     encoder = reader.encoder
     return write_gguf(
         model, encoder.tokenizer, to=path, kind=kind, name=ground.context.spec.name,
-        chat_template=jinja_of(encoder.template), importance=importance,
+        chat_template=jinja_of(encoder.template), importance=fitted.importance,
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from edgedistill.pipeline.generation.student import NUM_CALIBRATION, Ground
 RECORD = "calibration.json"
 
 
-def calibrate(ground: Ground, model: Any, folder: Path) -> dict[str, np.ndarray]:
-    """Importance of every linear layer's inputs, over training rows taken at even distances.
+@dataclass(frozen=True)
+class Calibration:
+    """Training rows as token ids, and what they use of a student: the mean squared input of every
+    linear layer, by its name."""
+
+    rows: Sequence[Sequence[int]] = ()
+    importance: Mapping[str, np.ndarray] | None = None
+
+
+def calibrate(ground: Ground, model: Any, folder: Path) -> Calibration:
+    """What training rows, taken at even distances, use.
 
     Writes the rows' ids and the number of their tokens to `RECORD` in `folder`.
     """
@@ -29,7 +39,7 @@ def calibrate(ground: Ground, model: Any, folder: Path) -> dict[str, np.ndarray]
     encoded = [ground.reader.encoder.encode(row).ids.tolist() for row in rows]
     record = {"rows": [row.id for row in rows], "tokens": sum(len(ids) for ids in encoded)}
     write_json(folder / RECORD, record)
-    return mean_squared_inputs(model, encoded)
+    return Calibration(encoded, mean_squared_inputs(model, encoded))
 
 
 def told(fallbacks: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from edgedistill.pipeline.generation.artefact import make_artefact
 from edgedistill.pipeline.generation.dataset import prepare_conversations, require_llm
 from edgedistill.pipeline.generation.pretrained import find_bases
 from edgedistill.pipeline.generation.reader import prepare_reader
+from edgedistill.pipeline.generation.rounding import require_rows_to_fit
 from edgedistill.pipeline.generation.student import Ground, train_student
 from edgedistill.pipeline.generation.teacher import prepare_teacher
 from edgedistill.pipeline.generation.teacher_texts import prepare_texts
@@ -34,9 +35,11 @@ def prepare_ground(context: Context[GenerationSpec]) -> Ground:
 
     Raises:
         MissingExtra: what writes and runs a GGUF file is not installed.
+        DataError: too few rows for a type of weights that is fitted to them.
     """
     require_llm(context.spec)
     data = prepare_conversations(context)
+    require_rows_to_fit(context.spec, len(data.rows.train))
     bases = find_bases(context.spec, context.root, data.rows.train)
     teacher = prepare_teacher(context, data, bases.teacher)
     texts = prepare_texts(context, data, teacher)
