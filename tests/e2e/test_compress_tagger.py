@@ -159,6 +159,24 @@ def test_recipes_are_tried_and_the_smallest_that_does_ships(labelled: RunResult)
     assert labelled.measurements["label_retention"]["intent"]["low"] > 0.3
 
 
+def test_auto_tries_sequences_beside_the_recipe(labelled: RunResult) -> None:
+    task = labelled.folder.parent.parent / "task.yaml"
+    values = yaml.safe_load(task.read_text())
+    # A first trial is always made, however short the time.
+    values["compress"] = {"recipes": ["fast"], "search": {"minutes": 0.01}}
+    values["distillation"] |= {"num_epochs": 2}
+    searching = task.with_name("auto.yaml")
+    searching.write_text(yaml.safe_dump(values))
+    result = run_task(searching, runs_dir=labelled.folder.parent)
+    stages = {stage.name: stage for stage in result.stages}
+    assert stages["teacher"].reused
+    assert stages["transfer"].reused
+    assert "sensitivity" in stages
+    content = report(result)
+    assert "fast" in {each["name"] for each in content["candidates"]}
+    assert any("no time left for a trial" in why for _, why in content["skipped"])
+
+
 def changed(task: Path, folder: Path, **sections: Any) -> Path:
     """The same task beside its data with other sections."""
     values = yaml.safe_load(task.read_text()) | sections

@@ -284,5 +284,5 @@ def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[bool]:
 
 
 def _out_of_time(context: Context[Any]) -> bool:
-    total = context.spec.budget.wall_time_minutes * 60.0
+    total: float = context.spec.budget.wall_time_minutes * 60.0
     return time.monotonic() > context.deadline - RESERVE * total
