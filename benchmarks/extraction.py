@@ -169,7 +169,7 @@ def _teacher_size(run: RunResult) -> int:
 
 
 def _passes(run: RunResult) -> str:
-    (folder,) = (s.folder for s in run.stages if s.name == "artefact")
+    (folder,) = (s.folder for s in run.stages if s.name.startswith("artefact-"))
     (kept,) = (variant for variant in read_variants(folder) if variant.kept)
     return " + ".join(kept.passes) or "full precision"
 

@@ -85,9 +85,9 @@ def extraction_task_file(schema: Schema) -> str:
         "A task with `kind: extraction` has these keys, and no others. Everything said in [the "
         "task file](task-file.md) holds here too; `edgedistill schema --kind extraction` prints "
         "the JSON Schema ([task-file-extraction.schema.json](task-file-extraction.schema.json)). "
-        "`student.options` takes the keys of [the family](task-file.md#truncated), and "
-        "`distillation.strategy` [the strategies](task-file.md#strategies-of-distillation). How it "
-        "is used: "
+        "`student.options` takes the keys of [the family](task-file.md#truncated), "
+        "`distillation.strategy` [the strategies](task-file.md#strategies-of-distillation), and "
+        "`compress.passes` [the passes](task-file.md#passes-of-compression). How it is used: "
         "[extract fields](../how-to/extract-fields.md).",
     ]
     for path, section in sections(schema):

@@ -31,19 +31,21 @@ from edgedistill.models.structure.prune_hidden import keep_channels, prune_hidde
 from edgedistill.models.structure.prune_neurons import prune_neurons
 from edgedistill.models.structure.prune_vocabulary import prune_vocabulary
 from edgedistill.models.structure.surgery import head_size
-from edgedistill.models.students.bert_blocks import TransformerStudent
-from small_network import Small, small
+from edgedistill.models.students.bert_blocks import (
+    LabellingTagger,
+    TransformerStudent,
+    TransformerTagger,
+)
+from small_network import KINDS, Small, in_a_row, small
 
 
-@pytest.fixture(scope="module")
-def bert() -> Small:
-    return small()
+@pytest.fixture(scope="module", params=KINDS)
+def bert(request: pytest.FixtureRequest) -> Small:
+    return small("bert", request.param)
 
 
 def answers(network: TransformerStudent, of: Small) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = network.eval()(*of.batch()).logits
-    return logits
+    return of.said(network)
 
 
 def test_pruned_heads_and_neurons_equal_masked_ones(bert: Small) -> None:
@@ -95,7 +97,13 @@ def masked_forward(network: TransformerStudent, ids: Tensor, mask: Tensor, on: T
         inner = F.gelu(layer.up(states))
         states = norm(states + layer.down(inner), layer.output_norm)
     weights = mask[..., None].float()
-    return network.head((states * weights).sum(1) / weights.sum(1))
+    mean = (states * weights).sum(1) / weights.sum(1)
+    if not isinstance(network, TransformerTagger):
+        return network.head(mean).flatten()
+    parts = [network.head(states)[mask.bool()].flatten()]
+    if isinstance(network, LabellingTagger):
+        parts.append(network.label_head(mean).flatten())
+    return torch.cat(parts)
 
 
 def test_pruned_channels_equal_masked_ones(bert: Small) -> None:
@@ -118,7 +126,8 @@ def test_channels_are_chosen_by_what_writes_and_reads_them(bert: Small, importan
     dead = 6
     for matrix in (network.embedding.tokens.weight, network.embedding.positions):
         matrix.data[:, dead] = 0
-    network.head.weight.data[:, dead] = 0
+    for reader in network.reading_layers().values():
+        reader.weight.data[:, dead] = 0
     norms = [network.embedding.norm]
     for layer in network.encoder_layers():
         layer.attended.weight.data[dead], layer.down.weight.data[dead] = 0, 0
@@ -129,7 +138,9 @@ def test_channels_are_chosen_by_what_writes_and_reads_them(bert: Small, importan
     settings = PruneHiddenSettings(share=1 / 24, importance=importance)  # type: ignore[arg-type]
     pruned = prune_hidden(network, settings, bert.given)
     others = [channel for channel in range(24) if channel != dead]
-    assert torch.equal(pruned.head.weight, network.head.weight[:, others])
+    pruned_readers = pruned.reading_layers()
+    for name, reader in network.reading_layers().items():
+        assert torch.equal(pruned_readers[name].weight, reader.weight[:, others])
 
 
 def test_kept_tokens_are_read_as_before_and_others_as_their_neighbour(bert: Small) -> None:
@@ -175,7 +186,7 @@ def test_states_of_layers_are_those_of_a_reading(bert: Small) -> None:
     last = next(value for signal, value in inside.items() if signal.name == "STATES")[-1]
     # Both sum up to the same, in whatever order the texts came.
     torch.testing.assert_close(states[-1].sum(0), last[mask.bool()].sum(0), rtol=1e-4, atol=1e-3)
-    assert output.logits.shape == (40, 4)
+    assert torch.equal(in_a_row(output, mask), bert.said(bert.network))
 
 
 @pytest.mark.parametrize("rank", [0.2, 0.5])
@@ -224,8 +235,7 @@ def test_an_encoder_loses_the_share_that_was_asked_for(bert: Small, importance: 
 def test_layers_that_share_weights_are_changed_apart_and_the_teacher_not_at_all() -> None:
     tied = small(tied=True)
     before = {name: t.clone() for name, t in tied.teacher.state_dict().items()}
-    with torch.no_grad():
-        theirs = tied.teacher(*tied.batch()).logits
+    theirs = tied.said(tied.teacher)
     torch.testing.assert_close(answers(tied.network, tied), theirs, rtol=0, atol=1e-5)
     pruned = prune_neurons(tied.network, PruneNeuronsSettings(share=0.5), tied.given)
     first, third = (pruned.encoder_layers()[place] for place in (0, 2))

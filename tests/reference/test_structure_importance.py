@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedistill.core.protocols import ModelOutput
+from edgedistill.models.structure.given import UNASKED, EvidenceBatch
 from edgedistill.models.structure.importance import (
     channel_site,
     gate_gradients,
@@ -21,27 +24,46 @@ from edgedistill.models.structure.importance import (
     neuron_site,
 )
 from edgedistill.models.structure.likeness import linear_cka, mean_cosine
-from small_network import Small, small
+from small_network import COLUMNS, KINDS, WEIGHTS, Small, small
 
 
-@pytest.fixture(scope="module")
-def bert() -> Small:
-    return small()
+@pytest.fixture(scope="module", params=KINDS)
+def bert(request: pytest.FixtureRequest) -> Small:
+    return small("bert", request.param)
+
+
+def loss_by_hand(output: ModelOutput, batch: EvidenceBatch) -> float:
+    """Row by row: minus the log of what each right answer is given, by weight."""
+    logs = output.logits.log_softmax(-1)
+    if logs.ndim == 2:
+        return -float(np.mean([float(logs[i, label]) for i, label in enumerate(batch.labels)]))
+    asked = [
+        -float(logs[row, place, tag])
+        for row, tags in enumerate(batch.labels.tolist())
+        for place, tag in enumerate(tags)
+        if tag >= 0
+    ]
+    total = float(np.mean(asked))
+    if output.label_logits is not None:
+        for place, (columns, weight) in enumerate(zip(COLUMNS, WEIGHTS[1:], strict=True)):
+            values = output.label_logits[:, columns].log_softmax(-1)
+            right = batch.values[:, place].tolist()
+            total -= weight * float(np.mean([float(values[i, v]) for i, v in enumerate(right)]))
+    return total
 
 
 def test_taylor_is_the_slope_that_finite_differences_find(bert: Small) -> None:
     network = copy.deepcopy(bert.network).double()
     layers = network.encoder_layers()
     sites = [head_site(layers[0]), neuron_site(layers[3]), channel_site(network)]
-    ids, mask = bert.batch()
-    labels = bert.given.evidence.labels
-    slopes = gate_gradients(network, sites, ids, mask, labels)
+    *_, batch = bert.given.evidence.batches()
+    slopes = gate_gradients(network, sites, batch)
 
     def loss(place: int, structure: int, change: float) -> float:
         gates = [torch.ones(site.num, dtype=torch.float64) for site in sites]
         gates[place][structure] += change
         with torch.no_grad(), gated(sites, gates):
-            return float(F.cross_entropy(network(ids, mask).logits, labels))
+            return loss_by_hand(network(batch.ids, batch.mask), batch)
 
     step, compared = 1e-4, 0
     for place, structures in enumerate(((0, 1, 2, 3), (0, 9, 39), (0, 7, 23))):
@@ -56,13 +78,35 @@ def test_taylor_averages_squares_over_batches(bert: Small) -> None:
     site = neuron_site(bert.network.encoder_layers()[1])
     (found,) = importances(bert.network, [site], bert.given.evidence, "taylor")
     total = np.zeros(40)
-    for ids, mask, labels in bert.given.evidence.batches():
-        (slope,) = gate_gradients(bert.network, [site], ids, mask, labels)
-        total += len(ids) * slope.numpy() ** 2
+    for batch in bert.given.evidence.batches():
+        (slope,) = gate_gradients(bert.network, [site], batch)
+        total += len(batch.ids) * slope.numpy() ** 2
     np.testing.assert_allclose(found.numpy(), total / 40, rtol=1e-5)
-    # Labels are the model's own answers, whatever people say.
+
+
+def test_what_is_to_be_kept_are_the_models_own_answers(bert: Small) -> None:
+    evidence = bert.given.evidence
+    ids, mask = bert.batch()
     with torch.no_grad():
-        assert torch.equal(bert.given.evidence.labels, bert.teacher(*bert.batch()).logits.argmax(1))
+        output = bert.teacher(ids, mask)
+    best = output.logits.argmax(-1).numpy()
+    if evidence.tagged is None:
+        assert np.array_equal(evidence.labels, best)
+        return
+    counts = evidence.tagged.counts
+    assert np.array_equal(evidence.labels[counts], best[mask.bool().numpy()][counts])
+    assert (evidence.labels[~counts] == UNASKED).all()
+    for place, columns in enumerate(evidence.tagged.columns):
+        wanted = output.label_logits[:, columns].argmax(1).numpy()
+        assert np.array_equal(evidence.values[:, place], wanted)
+
+
+def test_texts_without_a_token_that_counts_add_nothing() -> None:
+    bert = small("bert", "tokens")
+    first, *_ = bert.given.evidence.batches()
+    alone = replace(first, labels=torch.full_like(first.labels, UNASKED))
+    slopes = gate_gradients(bert.network, [head_site(bert.network.encoder_layers()[0])], alone)
+    assert [float(slope.abs().sum()) for slope in slopes] == [0.0]
 
 
 def test_activation_is_what_is_passed_on_by_what_reads_it(bert: Small) -> None:

@@ -1,4 +1,5 @@
-"""The command compress: a fine-tuned classifier, made smaller and faster without a student."""
+"""The command compress: a fine-tuned classifier or tagger, made smaller and faster without a
+student."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def compress(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder of a fine-tuned classifier (safetensors), hub:ORG/NAME or package:NAME.",
+            help="Folder of a fine-tuned classifier of texts or of tokens (safetensors), "
+            "hub:ORG/NAME or package:NAME.",
             show_default=False,
         ),
     ],

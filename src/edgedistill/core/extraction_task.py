@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edgedistill.core.compression import CompressSpec, and_short, require_whole
 from edgedistill.core.distillation import TeachingSpec
-from edgedistill.core.file_compression import FileCompression
 from edgedistill.core.mixture import TeacherWeight, require_mixture
 from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task import (
@@ -157,14 +157,20 @@ class ExtractionTeacher(TeacherSpec):
     """The big model, and how it is fine-tuned."""
 
     source: str
-    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`: a pretrained encoder."""
-    num_epochs: Annotated[int, Field(ge=1, le=100)] = 10
-    """Most epochs of fine-tuning; a few hundred rows need more than thousands do."""
+    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`: a pretrained encoder, or with
+    `num_epochs: 0` a tagger."""
+    num_epochs: Annotated[int, Field(ge=0, le=100)] = 10
+    """Most epochs of fine-tuning; a few hundred rows need more than thousands do. 0: `source` is a
+    fine-tuned token classifier with the task's tags (`O`, and `B-NAME` and `I-NAME` a field)."""
 
 
 class FurtherTagger(ExtractionTeacher):
     """One more teacher, fine-tuned on the same spans, whose answers are mixed with the others'."""
 
+    source: str
+    """`package:NAME`, `folder:PATH` or `hub:ORG/NAME`: a pretrained encoder."""
+    num_epochs: Annotated[int, Field(ge=1, le=100)] = 10
+    """Most epochs of fine-tuning; a few hundred rows need more than thousands do."""
     weight: TeacherWeight = 1.0
     """Its weight among the teachers."""
 
@@ -233,7 +239,7 @@ class ExtractionSpec(Section):
     """Further teachers, which read with the tokenizer of `teacher`; it is what the student grows
     from and is measured against."""
     student: ExtractionStudent = ExtractionStudent()
-    compress: FileCompression | None = None
+    compress: Annotated[CompressSpec | None, Field(json_schema_extra=and_short)] = None
     distillation: TagDistillation = TagDistillation()
     heads: HeadsSpec = HeadsSpec()
     """Used where the output has `labels`."""
@@ -241,6 +247,11 @@ class ExtractionSpec(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _compresses_in_order(self) -> ExtractionSpec:
+        require_whole(self.compress, self.student, self.distillation)
+        return self
 
     @model_validator(mode="after")
     def _mixes_something(self) -> ExtractionSpec:

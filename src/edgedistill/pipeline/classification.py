@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from edgedistill.core.artefacts import Interval
+from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.models.teachers.sources import resolve_teacher
 from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.pass_search import find_sequences
 from edgedistill.pipeline.rungs import require_rows
 from edgedistill.pipeline.search import Tried, assistants_of, candidates_of, search
+from edgedistill.pipeline.size_forecast import size_forecast
 from edgedistill.pipeline.stages.answers import prepare_mixture
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
 from edgedistill.pipeline.stages.assistants import with_assistants
 from edgedistill.pipeline.stages.dataset import prepare_data
-from edgedistill.pipeline.stages.ensemble import ENSEMBLE, members_of, train_together
+from edgedistill.pipeline.stages.ensemble import members_of, train_together
 from edgedistill.pipeline.stages.further import find_further, hear_all
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.internals import prepare_internals
@@ -27,7 +28,6 @@ from edgedistill.pipeline.stages.student import TrainedStudent, train_student
 from edgedistill.pipeline.stages.teacher import prepare_teacher
 from edgedistill.pipeline.stages.transfer import prepare_transfer
 from edgedistill.pipeline.stages.trials import choose_strategy, layers_tried
-from edgedistill.pipeline.stages.variants import asked_passes, share_of_int8
 from edgedistill.pipeline.stages.verification import verify_choice
 from edgedistill.pipeline.strategy import is_default, require_fitting
 from edgedistill.pipeline.verified import Verified
@@ -59,13 +59,23 @@ def carry_out(context: Context) -> Verified:
 
     logits, _ = ground.transfer.outputs("validation")
     teacher_right = np.argmax(logits, axis=1) == ground.data.dataset.targets("validation")
-    size_bytes, others = _size_forecast(ground, members), list[Tried]()
+    confidence = context.spec.requirements.confidence
+
+    def keeps(artefact: Artefact) -> Interval:
+        right = artefact.validation_right
+        return retention_interval(teacher_right, right, confidence=confidence)
+
+    size_bytes, others = size_forecast(ground, members), list[Tried]()
     if context.spec.compress and context.spec.compress.search:
-        found = find_sequences(ground, size_bytes, teacher_right)
+        found = find_sequences(ground, _made, size_bytes, keeps)
         candidates, others = found.finalists, found.others
-    tried = search(context, candidates, make, size_bytes, teacher_right)
+    tried = search(context, candidates, make, size_bytes, keeps)
     strategies = chosen.tried if chosen else None
     return verify_choice(ground, [*tried, *others], together=together, strategies=strategies)
+
+
+def _made(ground: Ground, candidate: Candidate) -> Artefact:
+    return make_artefact(ground, train_student(ground, candidate))
 
 
 def prepare_ground(context: Context) -> Ground:
@@ -103,26 +113,3 @@ def prepare_ground(context: Context) -> Ground:
     layers = layers_tried(spec, candidates, [*assistants, *members], teacher.source)
     ground = replace(ground, internals=prepare_internals(ground, layers))
     return with_assistants(ground, assistants)
-
-
-def _size_forecast(ground: Ground, members: Sequence[Candidate]) -> Callable[[Candidate], int]:
-    """Bytes of model and tokenizer of a candidate, before it is exported."""
-    from edgedistill.models.families import FAMILIES
-
-    data, teacher, transfer = ground.data, ground.teacher, ground.transfer
-    num_rows = len(np.unique(transfer.real_ids))
-    shape = json.loads((teacher.source / "config.json").read_text(encoding="utf-8"))
-    fixed = len(teacher.encoder.packed) + 2 * teacher.encoder.num_tokens
-    share = share_of_int8(asked_passes(ground.context.spec))
-
-    def model_bytes(candidate: Candidate) -> int:
-        family = FAMILIES.load(candidate.family)
-        config = family.config(**candidate.options)
-        size = family.size_bytes(config, num_rows, len(data.dataset.labels), shape)
-        return int(share * size)
-
-    def size_bytes(candidate: Candidate) -> int:
-        parts = members if candidate.family == ENSEMBLE else [candidate]
-        return sum(model_bytes(part) for part in parts) + fixed
-
-    return size_bytes

@@ -10,13 +10,19 @@ import numpy as np
 
 from edgedistill.core.errors import BudgetExceeded, ModelError
 from edgedistill.core.files import read_json
-from edgedistill.core.task import TaskSpec
 from edgedistill.models.teachers.sources import OWN_CLASSIFIER
 from edgedistill.pipeline.pass_options import TOLERANCE, name_of, sequences, single_passes
+from edgedistill.pipeline.strategy import StrategySpec
 from edgedistill.tasks.classification import TextEncoder
 
+#: Of each kind of task, what the head of a fine-tuned model must be for, and how its class ends.
+_HEADS = {
+    "classification": ("ForSequenceClassification", "no classifier of whole texts"),
+    "extraction": ("ForTokenClassification", "no classifier of tokens"),
+}
 
-def require_compressible(spec: TaskSpec, source: Path) -> None:
+
+def require_compressible(spec: StrategySpec, source: Path) -> None:
     """Refuse a teacher that no pass applies to, by its config.json.
 
     Raises:
@@ -32,22 +38,23 @@ def require_compressible(spec: TaskSpec, source: Path) -> None:
     except ModelError as error:
         raise ModelError(error.what, where=str(source / "config.json"), fix=error.fix) from error
     is_own = spec.teacher.num_epochs > 0 or (source / OWN_CLASSIFIER).is_file()
-    forms = config.get("architectures") or []
-    if not is_own and forms and not any("ForSequenceClassification" in form for form in forms):
+    forms, (ending, told) = config.get("architectures") or [], _HEADS[spec.kind]
+    if not is_own and forms and not any(ending in form for form in forms):
         raise ModelError(
-            f"this is a {forms[0]}, no classifier of whole texts",
+            f"this is a {forms[0]}, {told}",
             where=str(source / "config.json"),
-            fix="name a fine-tuned classifier, or set teacher.num_epochs above 0",
+            fix="name a fine-tuned one (a …" + ending + "), or set teacher.num_epochs above 0",
         )
 
 
 def require_reachable(
-    spec: TaskSpec, source: Path, encoder: TextEncoder, ids: np.ndarray, num_labels: int
+    spec: StrategySpec, source: Path, encoder: TextEncoder, ids: np.ndarray, num_labels: int
 ) -> None:
     """Refuse a size that no sequence of passes will reach, by arithmetic on the teacher's sizes.
 
     Args:
-        encoder: the tokenizer that ships. ids: tokens of the training texts.
+        encoder: the tokenizer that ships. ids: tokens of the training texts. num_labels: outputs
+            of the head.
 
     Raises:
         BudgetExceeded: with what each sequence would take.

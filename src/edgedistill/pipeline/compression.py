@@ -1,4 +1,5 @@
-"""`compress`: from a fine-tuned classifier to a verified bundle, without a smaller student."""
+"""`compress`: from a fine-tuned classifier of texts or tokens to a verified bundle, without a
+smaller student."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from edgedistill.pipeline.run import RunResult, run_task
 
 #: Added to the name of the task: its own run keeps its folder.
 SUFFIX = "-compressed"
+#: Kinds of task whose models it takes.
+KINDS = ("classification", "extraction")
 
 
 def compress_model(
@@ -28,7 +31,7 @@ def compress_model(
     runs_dir: Path | str = Path("runs"),
     listener: Listener = silent,
 ) -> RunResult:
-    """Compress a fine-tuned classifier for a task, and prove what is left.
+    """Compress a fine-tuned classifier or tagger for a task, and prove what is left.
 
     The task's `teacher` and `student` are left out of account: the model is both.
 
@@ -62,7 +65,7 @@ def compressing(
     """Sections that take the place of a task file's own; None: it is left out.
 
     Raises:
-        SpecError: the file is no task of classification, or a recipe is unknown.
+        SpecError: the file is no task of classification or extraction, or a recipe is unknown.
     """
     if unknown := [name for name in recipes if name not in RECIPES]:
         raise SpecError(
@@ -71,10 +74,10 @@ def compressing(
         )  # fmt: skip
     values = read_values(task)
     kind = values.get("kind", "classification")
-    if kind != "classification":
+    if kind not in KINDS:
         raise SpecError(
             f"a {kind} task cannot be compressed by this command yet", where=str(task),
-            fix="use a task of kind classification",
+            fix=f"use a task of kind {' or '.join(KINDS)}",
         )  # fmt: skip
     asked: dict[str, Any] = {"recipes": list(recipes)} if recipes else {}
     asked |= {"search": {}} if search else {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -40,11 +40,9 @@ from edgedistill.pipeline.report_basis import (
     verdict_content,
     with_files,
 )
-from edgedistill.pipeline.search import Tried
-from edgedistill.pipeline.stages.artefact import Artefact
+from edgedistill.pipeline.report_students import candidate_rows, options_told, pass_rows
 from edgedistill.pipeline.stages.ensemble import DISTILLED
 from edgedistill.pipeline.stages.made_texts import notes_on
-from edgedistill.pipeline.stages.removal import told_settings
 from edgedistill.pipeline.versions import versions_of_run
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.classification import Classifier
@@ -77,16 +75,15 @@ def report_content(
         quality=_quality(measured, controls, len(dataset.labels), spec.requirements.confidence),
         ensemble=ensemble_summary(made),
         ledger=ledger.hops,
-        candidates=tuple(_candidate(t) for t in made.tried if t.artefact),
+        candidates=candidate_rows(made.tried),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
         strategies=made.strategies,
         versions=versions_of_run(
             made.tried,
             measured.teacher_footprint,
-            predicted(made.ground.transfer.outputs("validation")[0])
-            == dataset.targets("validation"),
+            original_score=_teachers_accuracy(made),
         ),
-        passes=_passes(made.artefact),
+        passes=pass_rows(made.artefact.variants),
         removal=made.removal,
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),
@@ -101,10 +98,16 @@ def report_content(
     )  # fmt: skip
 
 
+def _teachers_accuracy(made: Made) -> float:
+    """Of the teacher on validation."""
+    answers = predicted(made.ground.transfer.outputs("validation")[0])
+    return float((answers == made.ground.data.dataset.targets("validation")).mean())
+
+
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
     candidate = made.artefact.student.candidate
     passes = " + ".join(made.artefact.chosen.passes) or "full precision"
-    options = _options(candidate.options) or "default settings"
+    options = options_told(candidate.options) or "default settings"
     return report.Shipped(
         family=candidate.family,
         description=f"{options}; {passes}",
@@ -113,16 +116,6 @@ def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
         threads=made.ground.context.spec.requirements.threads,
         machine=machine(),
     )
-
-
-def _options(options: Mapping[str, Any]) -> str:
-    """Settings in words; of passes each with its own."""
-    told = []
-    for key, value in options.items():
-        if key == "passes":
-            value = ", then ".join(f"{p['name']} ({told_settings(p)})" for p in value)
-        told.append(f"{key} {value}".replace(" ()", ""))
-    return ", ".join(told)
 
 
 def _quality(
@@ -154,39 +147,6 @@ def _quality(
         *[quality(control.name, control.role, control.answers) for control in controls],
     ]
     return report.Quality(len(targets), tuple(models))
-
-
-def _candidate(tried: Tried) -> report.Candidate:
-    assert tried.artefact is not None
-    variant = tried.artefact.chosen
-    return report.Candidate(
-        name=tried.candidate.name,
-        family=tried.candidate.family,
-        accuracy=variant.accuracy,
-        size_bytes=variant.size_bytes,
-        latency_p95_ms=variant.p95_ms,
-        on_front=tried.on_front,
-        chosen=tried.chosen,
-        note=tried.reason,
-    )
-
-
-def _passes(artefact: Artefact) -> tuple[report.PassOutcome, ...]:
-    full = artefact.variants[0]
-    return tuple(
-        report.PassOutcome(
-            name=" + ".join(variant.passes) or "full precision",
-            kept=variant.kept,
-            reason=variant.reason or "smallest that keeps the quality",
-            size_before_bytes=full.size_bytes,
-            size_after_bytes=variant.size_bytes,
-            latency_p95_before_ms=full.p95_ms,
-            latency_p95_after_ms=variant.p95_ms,
-            accuracy_before=full.accuracy,
-            accuracy_after=variant.accuracy,
-        )
-        for variant in artefact.variants
-    )
 
 
 def _boundary(made: Made, fitted: FittedGuard, measured: Measured) -> report.Boundary:

@@ -152,7 +152,7 @@ def forecast(
     if spec.distillation.search is not None:
         limit_s = spec.distillation.search.seconds(spec.budget.wall_time_minutes)
         seconds["trying strategies"] = min(limit_s, trainings * seconds["students"])
-    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.search:
+    if spec.compress and spec.compress.search:
         limit_s = spec.compress.search.seconds(spec.budget.wall_time_minutes)
         most = MOST_TRIALS * (TRIAL_S + COMPRESSED_COST * forward * transfer / ETA)
         seconds["trying sequences"] = min(limit_s, most)
@@ -196,7 +196,7 @@ def _student_cost(spec: TaskSpec | ExtractionSpec) -> float:
     """What the students cost, in readings of the transfer set by the teacher."""
     family, distillation = spec.student.family, spec.distillation
     once = sum(FAMILY_COST.values()) if family == "auto" else _family_cost(family)
-    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+    if spec.compress and spec.compress.is_of_teacher:
         once = COMPRESSED_COST * _num_compressed(spec.compress)
     if isinstance(spec, TaskSpec) and (together := spec.student.ensemble):
         # The members, and one that learns from them.

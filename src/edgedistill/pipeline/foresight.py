@@ -18,7 +18,12 @@ from edgedistill.core.teachers import FurtherTeacher
 from edgedistill.data.inspection import inspect
 from edgedistill.data.loading import load_dataset
 from edgedistill.data.step_rows import load_steps
-from edgedistill.models.teachers.sources import TOKENIZER, require_labels, resolve_teacher
+from edgedistill.models.teachers.sources import (
+    TOKENIZER,
+    require_labels,
+    require_tags,
+    resolve_teacher,
+)
 from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.forecast import ExpectedInternals, Forecast, forecast, num_taught
 from edgedistill.pipeline.generation.dataset import load_conversations, require_llm
@@ -180,6 +185,7 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     """The same for an extraction task."""
     from edgedistill.pipeline.extraction.dataset import encoder_of, load_documents
     from edgedistill.pipeline.extraction.further import find_further as find_taggers
+    from edgedistill.pipeline.extraction.heads import output_names
     from edgedistill.pipeline.search import candidates_of
 
     candidates_of(spec)
@@ -187,9 +193,14 @@ def check_extraction(spec: ExtractionSpec, root: Path) -> CheckResult:
     encoder = encoder_of(spec, source)
     with TemporaryDirectory() as scratch:
         rows, report = load_documents(spec, root, encoder, quarantine=Path(scratch))
-    lengths = encoder.encode(rows.train).texts.lengths
+    names = output_names(encoder_of(spec, source, rows.labels))
+    if spec.teacher.num_epochs == 0:
+        require_tags(source, names)
+    require_compressible(spec, source)
+    texts = encoder.encode(rows.train).texts
+    require_reachable(spec, source, encoder.encoder, texts.ids, len(names))
     further, left_out = find_taggers(spec, root, encoder.encoder)
-    read = Read(report, lengths, len(rows.train), len(rows.validation))
+    read = Read(report, texts.lengths, len(rows.train), len(rows.validation))
     return _foreseen(spec, source, read, further, left_out)
 
 
@@ -231,7 +242,7 @@ def budget_warnings(
 
     minutes = expected.total_s / 60
     if minutes > spec.budget.wall_time_minutes:
-        is_search = isinstance(spec, TaskSpec) and not is_asked_for(spec)
+        is_search = not isinstance(spec, GenerationSpec) and not is_asked_for(spec)
         what = "the search will stop early" if is_search else "it may not do"
         return [
             f"about {minutes:.0f} minutes are forecast, the budget is "

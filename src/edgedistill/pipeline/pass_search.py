@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json
-from edgedistill.core.task import Requirements
-from edgedistill.evaluate.intervals import retention_interval
+from edgedistill.core.requirements import BundleRequirements
 from edgedistill.pipeline.pass_options import (
     MOST_TRIALS,
     TOLERANCE,
@@ -29,32 +29,43 @@ from edgedistill.pipeline.pass_options import (
     widest_first,
 )
 from edgedistill.pipeline.rungs import num_kept, rungs_of
-from edgedistill.pipeline.search import COMPRESSED, Tried, compressed_of, pareto_front, try_one
-from edgedistill.pipeline.stages.any_ground import Candidate
-from edgedistill.pipeline.stages.artefact import Artefact, make_artefact
+from edgedistill.pipeline.search import (
+    COMPRESSED,
+    File,
+    Keeps,
+    Tried,
+    compressed_of,
+    pareto_front,
+    try_one,
+)
+from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
 from edgedistill.pipeline.stages.bounds import within
-from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.sensitivity import measure_effects
-from edgedistill.pipeline.stages.student import train_student
 from edgedistill.pipeline.stages.trials import planned_epochs
+
+OneGround = TypeVar("OneGround", bound=AnyGround)
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[File]):
     """What is to be trained to the end, the smallest first; the trials that go no further, with
     the reasons."""
 
     finalists: list[Candidate]
-    others: list[Tried]
+    others: list[Tried[File]]
 
 
 def find_sequences(
-    ground: Ground, size_bytes: Callable[[Candidate], int], teacher_right: np.ndarray
-) -> Found:
+    ground: OneGround,
+    make: Callable[[OneGround, Candidate], File],
+    size_bytes: Callable[[Candidate], int],
+    keeps: Keeps[File],
+) -> Found[File]:
     """Try sequences of passes within the time of the task's search.
 
     Args:
-        size_bytes: forecast of model and tokenizer at INT8. teacher_right: bool [num_validation].
+        make: trains, exports and measures one on a ground.
+        size_bytes: forecast of model and tokenizer at INT8.
     """
     context = ground.context
     settings = context.spec.compress
@@ -68,16 +79,13 @@ def find_sequences(
     short = rungs_of(whole)[0]
     # Where a trial is a whole training already, it is the one that ships if it is chosen.
     trial_ground = _with_epochs(ground, short) if short < whole else ground
-    trials, seconds = list[Tried](), list[float]()
+    trials, seconds = list[Tried[File]](), list[float]()
     for place, candidate in enumerate(field):
         if seconds and spent + float(np.mean(seconds)) > limit_s:
             trials.append(Tried(candidate, None, reason="no time left for a trial of it"))
             continue
 
-        def make(each: Candidate) -> Artefact:
-            return make_artefact(trial_ground, train_student(trial_ground, each))
-
-        tried = try_one(candidate, make, teacher_right, context)
+        tried = try_one(candidate, partial(make, trial_ground), keeps, context)
         trials.append(tried)
         if tried.artefact:
             seconds.append(tried.artefact.stage.seconds + tried.artefact.student.stage.seconds)
@@ -85,10 +93,12 @@ def find_sequences(
             told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
             context.listener(Event("search", "note", told))
     when = f"after {short} of {whole} epochs"
-    return judged(trials, teacher_right, context.spec.requirements, when)
+    return judged(trials, keeps, context.spec.requirements, when)
 
 
-def _field(ground: Ground, size_bytes: Callable[[Candidate], int]) -> tuple[list[Candidate], float]:
+def _field(
+    ground: AnyGround, size_bytes: Callable[[Candidate], int]
+) -> tuple[list[Candidate], float]:
     """The recipes that may fit and what is proposed beside them; seconds that it took."""
     spec = ground.context.spec
     assert spec.compress is not None
@@ -120,7 +130,7 @@ def _candidate(spec: Any) -> Callable[[Any], Candidate]:
     )
 
 
-def _with_epochs(ground: Ground, num_epochs: int) -> Ground:
+def _with_epochs(ground: OneGround, num_epochs: int) -> OneGround:
     """The ground of a task whose students are trained so long."""
     spec = ground.context.spec
     settings = spec.distillation.model_copy(update={"num_epochs": num_epochs})
@@ -129,8 +139,8 @@ def _with_epochs(ground: Ground, num_epochs: int) -> Ground:
 
 
 def judged(
-    trials: Sequence[Tried], teacher_right: np.ndarray, required: Requirements, when: str
-) -> Found:
+    trials: Sequence[Tried[File]], keeps: Keeps[File], required: BundleRequirements, when: str
+) -> Found[File]:
     """Who goes on: the smallest that may still meet the requirements, and the most accurate.
 
     Args:
@@ -140,17 +150,12 @@ def judged(
     if not made:
         # Nothing is known against any: the search that follows says what fails.
         return Found([t.candidate for t in trials], [])
-    highs = {
-        t.candidate.name: retention_interval(
-            teacher_right, t.artefact.validation_right, confidence=required.confidence
-        ).high
-        for t in made if t.artefact
-    }  # fmt: skip
+    highs = {t.candidate.name: keeps(t.artefact).high for t in made if t.artefact}
 
-    def is_within(t: Tried) -> bool:
+    def is_within(t: Tried[File]) -> bool:
         return bool(t.artefact and within(t.artefact.chosen, required))
 
-    def is_hopeful(t: Tried) -> bool:
+    def is_hopeful(t: Tried[File]) -> bool:
         return is_within(t) and highs[t.candidate.name] >= (required.retention or 0.0)
 
     front = dict(zip([t.candidate.name for t in made], pareto_front(_points(made)), strict=True))
@@ -163,7 +168,7 @@ def judged(
         if len(kept) < num:
             kept.add(t.candidate.name)
 
-    def why(t: Tried) -> str:
+    def why(t: Tried[File]) -> str:
         if not is_within(t):
             return "over the size, latency or memory asked for"
         if not is_hopeful(t):
@@ -181,11 +186,11 @@ def judged(
     )  # fmt: skip
 
 
-def _points(trials: Sequence[Tried]) -> list[tuple[float, int, float]]:
+def _points(trials: Sequence[Tried[Any]]) -> list[tuple[float, int, float]]:
     variants = [t.artefact.chosen for t in trials if t.artefact]
     return [(v.accuracy, v.size_bytes, v.p95_ms) for v in variants]
 
 
-def _told(tried: Tried) -> str:
+def _told(tried: Tried[Any]) -> str:
     ((accuracy, size_bytes, p95_ms),) = _points([tried])
     return f"{accuracy:.2%}, {size_bytes / 1e6:.2f} MB, p95 {p95_ms:.2f} ms"

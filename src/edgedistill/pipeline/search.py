@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol
 
 import numpy as np
+from typing_extensions import TypeVar
 
+from edgedistill.core.artefacts import Interval
 from edgedistill.core.compression import CompressSpec
 from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import (
@@ -19,13 +22,15 @@ from edgedistill.core.errors import (
 )
 from edgedistill.core.events import Event
 from edgedistill.core.extraction_task import ExtractionStudent
-from edgedistill.core.task import Requirements, StudentSpec, TaskSpec
-from edgedistill.evaluate.intervals import retention_interval
+from edgedistill.core.requirements import BundleRequirements
+from edgedistill.core.task import StudentSpec
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.bounds import within as keeps_within
+from edgedistill.pipeline.stages.variants import Variant
+from edgedistill.pipeline.store import StageResult
 from edgedistill.pipeline.strategy import StrategySpec
 
 #: The control without a teacher: part of every comparison; `auto` may find it good enough.
@@ -36,8 +41,26 @@ COMPRESSED = "compressed"
 RESERVE = 0.25
 
 
+class MadeFile(Protocol):
+    """The file that would ship for a candidate, whatever the kind of the task."""
+
+    @property
+    def student(self) -> Any: ...
+    @property
+    def stage(self) -> StageResult: ...
+    @property
+    def chosen(self) -> Variant: ...
+    @property
+    def variants(self) -> tuple[Variant, ...]: ...
+
+
+File = TypeVar("File", bound=MadeFile, default=Artefact)
+#: What a file keeps of the teacher on validation, with its interval.
+Keeps = Callable[[File], Interval]
+
+
 @dataclass(frozen=True)
-class Tried:
+class Tried(Generic[File]):
     """One candidate of the search: measured, or skipped with the reason.
 
     `retention_low`: bound of retention that the test will probably confirm. `on_front`: no other
@@ -45,7 +68,7 @@ class Tried:
     """
 
     candidate: Candidate
-    artefact: Artefact | None
+    artefact: File | None
     retention_low: float = 0.0
     on_front: bool = False
     chosen: bool = False
@@ -58,7 +81,7 @@ def candidates_of(spec: StrategySpec) -> list[Candidate]:
     Raises:
         SpecError: an unknown family, or options that it does not have.
     """
-    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+    if spec.compress and spec.compress.is_of_teacher:
         return compressed_of(spec.compress)
     if spec.student.family != "auto":
         return [candidate_of(spec.student, spec.student.family, "student.options")]
@@ -88,7 +111,7 @@ def is_untrained(candidate: Candidate) -> bool:
 
 def is_asked_for(spec: StrategySpec) -> bool:
     """Whether a person named the one candidate, so that it must do."""
-    if isinstance(spec, TaskSpec) and spec.compress and spec.compress.is_of_teacher:
+    if spec.compress and spec.compress.is_of_teacher:
         found = spec.compress.search is not None
         return not found and (spec.compress.passes is not None or len(spec.compress.recipes) == 1)
     return spec.student.family != "auto"
@@ -132,21 +155,20 @@ def candidate_of(
 
 
 def search(
-    context: Context,
+    context: Context[Any],
     candidates: Iterable[Candidate],
-    make: Callable[[Candidate], Artefact],
+    make: Callable[[Candidate], File],
     size_bytes: Callable[[Candidate], int],
-    teacher_right: np.ndarray,
-) -> list[Tried]:
+    keeps: Keeps[File],
+) -> list[Tried[File]]:
     """Try the candidates within budget and size, and choose.
 
     Args:
         make: trains, exports and measures one.
         size_bytes: forecast of model and tokenizer at INT8, before training.
-        teacher_right: bool [num_validation], which rows the teacher gets right.
     """
     required = context.spec.requirements
-    tried: list[Tried] = []
+    tried: list[Tried[File]] = []
     for candidate in candidates:
         forecast = size_bytes(candidate)
         if required.size_mb is not None and forecast > 1.1 * required.size_mb * 1e6:
@@ -157,7 +179,7 @@ def search(
         ):
             tried.append(Tried(candidate, None, reason="no time left in the budget"))
         else:
-            tried.append(try_one(candidate, make, teacher_right, context))
+            tried.append(try_one(candidate, make, keeps, context))
         if tried[-1].artefact is None:
             context.listener(Event("search", "declined", f"{candidate.name}: {tried[-1].reason}"))
     if not any(t.artefact for t in tried):
@@ -171,10 +193,10 @@ def search(
 
 def try_one(
     candidate: Candidate,
-    make: Callable[[Candidate], Artefact],
-    teacher_right: np.ndarray,
-    context: Context,
-) -> Tried:
+    make: Callable[[Candidate], File],
+    keeps: Keeps[File],
+    context: Context[Any],
+) -> Tried[File]:
     """One candidate, made; or why it was not, where nobody asked for it alone."""
     try:
         artefact = make(candidate)
@@ -191,25 +213,23 @@ def try_one(
         if is_asked_for(context.spec):
             raise
         return Tried(candidate, None, reason=f"does not suit this strategy: {error.what}")
-    return Tried(candidate, artefact, foreseen_retention(artefact, teacher_right, context))
+    return Tried(candidate, artefact, foreseen_retention(keeps(artefact)))
 
 
-def foreseen_retention(artefact: Artefact, teacher_right: np.ndarray, context: Context) -> float:
+def foreseen_retention(interval: Interval) -> float:
     """The retention bound that the test split will probably confirm.
 
     Lower end of a prediction interval: the test is another sample, so its bound varies on top of
     validation's own uncertainty, by sqrt(2) of it for splits of like size. Choosing by the plain
     bound would see half of the choices fail.
+
+    Args:
+        interval: of retention on validation.
     """
-    interval = retention_interval(
-        teacher_right,
-        artefact.validation_right,
-        confidence=context.spec.requirements.confidence,
-    )
     return float(interval.value - 2.0**0.5 * (interval.value - interval.low))
 
 
-def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
+def choose(tried: Sequence[Tried[File]], required: BundleRequirements) -> list[Tried[File]]:
     """Mark front and choice.
 
     Of those within size, latency and memory: the smallest whose retention bound meets the
@@ -218,8 +238,8 @@ def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
     made = [t for t in tried if t.artefact is not None]
     front = pareto_front([_axes(t) for t in made])
 
-    def within(t: Tried) -> bool:
-        return keeps_within(t.artefact.chosen, required)  # type: ignore[union-attr]
+    def within(t: Tried[File]) -> bool:
+        return t.artefact is not None and keeps_within(t.artefact.chosen, required)
 
     pool = [t for t in made if within(t)] or made
     enough = [t for t in pool if t.retention_low >= (required.retention or 0.0)]
@@ -227,7 +247,7 @@ def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
         best = min(enough, key=lambda t: (_axes(t)[1], _axes(t)[2]))
     else:
         best = max(pool, key=lambda t: (_axes(t)[0], -_axes(t)[1]))
-    result = []
+    result = list[Tried[File]]()
     for t in tried:
         if t.artefact is None:
             result.append(t)
@@ -238,7 +258,7 @@ def choose(tried: Sequence[Tried], required: Requirements) -> list[Tried]:
     return result
 
 
-def _why_not(t: Tried, best: Tried, within: bool, enough: bool, on_front: bool) -> str:
+def _why_not(t: Tried[Any], best: Tried[Any], within: bool, enough: bool, on_front: bool) -> str:
     if not within:
         return "over the size, latency or memory asked for"
     if not enough:
@@ -248,8 +268,9 @@ def _why_not(t: Tried, best: Tried, within: bool, enough: bool, on_front: bool) 
     return f"{best.candidate.name} is smaller and meets the requirement too"
 
 
-def _axes(t: Tried) -> tuple[float, int, float]:
-    variant = t.artefact.chosen  # type: ignore[union-attr]
+def _axes(t: Tried[Any]) -> tuple[float, int, float]:
+    assert t.artefact is not None
+    variant: Variant = t.artefact.chosen
     return variant.accuracy, variant.size_bytes, variant.p95_ms
 
 
@@ -262,6 +283,6 @@ def pareto_front(points: Sequence[tuple[float, float, float]]) -> list[bool]:
     ]
 
 
-def _out_of_time(context: Context) -> bool:
-    total = context.spec.budget.wall_time_minutes * 60.0
+def _out_of_time(context: Context[Any]) -> bool:
+    total: float = context.spec.budget.wall_time_minutes * 60.0
     return time.monotonic() > context.deadline - RESERVE * total

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from edgedistill.core.artefacts import Interval
 from edgedistill.evaluate.report.content import Footprint
 from edgedistill.evaluate.report.versions import Version, Versions
@@ -76,12 +74,16 @@ def versions_of_student(
 
 
 def versions_of_run(
-    tried: Sequence[Tried], original: Footprint, teacher_right: np.ndarray
+    tried: Sequence[Tried[Any]],
+    original: Footprint,
+    *,
+    original_score: float | None = None,
+    score: str = "accuracy",
 ) -> Versions:
     """Every variant of every candidate; one candidate is chosen.
 
     Args:
-        original: the teacher's footprint. teacher_right: bool [num_validation].
+        original, original_score, score: as `all_versions`.
     """
     rows = [
         version
@@ -95,7 +97,8 @@ def versions_of_run(
         rows,
         original,
         passes_with_bytes(shipped.variants[0], shipped.chosen),
-        original_score=float(teacher_right.mean()),
+        original_score=original_score,
+        score=score,
     )
 
 

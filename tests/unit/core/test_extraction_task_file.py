@@ -71,7 +71,7 @@ def test_a_wrong_field_is_told_with_its_place(
     [
         ({"output": {"fields": []}}, "output.fields"),
         ({"data": {"files": {"train": "t.jsonl"}}}, "files needs train, validation and test"),
-        ({"teacher": {"source": "package:p", "num_epochs": 0}}, "teacher.num_epochs"),
+        ({"teacher": {"source": "package:p", "num_epochs": -1}}, "teacher.num_epochs"),
         ({"student": {"family": "static"}}, "student.family"),
         ({"requirements": {"retention": 2}}, "requirements.retention"),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
+from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
 from edgedistill.pipeline.compressible import require_compressible, require_reachable
 from edgedistill.pipeline.compression import compressing
@@ -53,6 +54,22 @@ def test_other_models_are_refused(tmp_path: Path, changes: dict[str, Any], told:
     with pytest.raises(ModelError, match=told) as caught:
         require_compressible(spec(), folder(tmp_path, **changes))
     assert "config.json" in str(caught.value)
+
+
+def test_a_task_of_extraction_takes_models_of_tokens(tmp_path: Path) -> None:
+    tagging = ExtractionSpec.model_validate({
+        "name": "small", "kind": "extraction", "compress": "fast",
+        "output": {"fields": [{"name": "item"}]},
+        "data": {"files": {"train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}},
+        "teacher": {"source": "folder:model", "num_epochs": 0},
+    })  # fmt: skip
+    require_compressible(tagging, folder(tmp_path, architectures=["BertForTokenClassification"]))
+    with pytest.raises(ModelError, match="no classifier of tokens") as caught:
+        require_compressible(tagging, folder(tmp_path))
+    assert "ForTokenClassification" in caught.value.fix
+    assert [each.name for each in candidates_of(tagging)] == ["fast"]
+    assert is_asked_for(tagging)
+    assert tagging.compress == spec(compress="fast").compress
 
 
 def test_what_is_fine_tuned_here_may_be_an_encoder(tmp_path: Path) -> None:
@@ -125,6 +142,8 @@ def test_the_command_puts_the_model_in_the_place_of_teacher_and_student(tmp_path
     assert changes["compress"] == {"recipes": ["fast"]}
     assert changes["requirements"] == {"retention": 0.9, "size_mb": 6, "latency_p95_ms": 2}
     assert compressing(task, "hub:a/b")["teacher"]["source"] == "hub:a/b"
+    task.write_text(f"kind: extraction\n{task.read_text()}")
+    assert compressing(task, str(tmp_path / "model"), recipes=["fast"])["student"] is None
     with pytest.raises(SpecError, match="no recipe is called 'tiny'"):
         compressing(task, "model", recipes=["tiny"])
     task.write_text("kind: generation\nname: x\n")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgedistill.core.artefacts import Interval
 from edgedistill.core.task import Requirements
+from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.pipeline.pass_search import Found, judged
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.any_ground import Candidate
@@ -18,6 +20,10 @@ from edgedistill.pipeline.store import StageResult
 
 NUM_ROWS = 400
 TEACHER = np.ones(NUM_ROWS, bool)
+
+
+def keeps(artefact: Artefact) -> Interval:
+    return retention_interval(TEACHER, artefact.validation_right)
 
 
 def trial(folder: Path, name: str, *, accuracy: float, mb: float, p95_ms: float = 1.0) -> Tried:
@@ -53,7 +59,7 @@ def reasons(found: Found) -> dict[str, str]:
 
 
 def test_the_smallest_that_may_do_and_the_most_accurate_go_on(trials: list[Tried]) -> None:
-    found = judged(trials, TEACHER, Requirements(retention=0.94), "after 1 of 3 epochs")
+    found = judged(trials, keeps, Requirements(retention=0.94), "after 1 of 3 epochs")
     # Two of five; 93 % of 400 rows may be 94 %, 60 % may not.
     assert finalists(found) == ["small", "big"]
     assert reasons(found) == {
@@ -67,25 +73,25 @@ def test_the_smallest_that_may_do_and_the_most_accurate_go_on(trials: list[Tried
 
 
 def test_what_is_over_a_limit_does_not_go_on_while_others_are_within(trials: list[Tried]) -> None:
-    found = judged(trials, TEACHER, Requirements(retention=0.5, size_mb=5.5), "after 1 of 3 epochs")
+    found = judged(trials, keeps, Requirements(retention=0.5, size_mb=5.5), "after 1 of 3 epochs")
     assert finalists(found) == ["tiny", "middle"]
     assert "over the size" in reasons(found)["big"]
 
 
 def test_where_none_will_do_the_most_accurate_go_on(trials: list[Tried]) -> None:
-    found = judged(trials, TEACHER, Requirements(retention=0.999), "after 1 of 3 epochs")
+    found = judged(trials, keeps, Requirements(retention=0.999), "after 1 of 3 epochs")
     assert finalists(found) == ["middle", "big"]
 
 
 def test_where_every_trial_failed_all_are_left_to_the_search() -> None:
     failed = [Tried(Candidate("compressed", name, {}), None, reason="no") for name in ("a", "b")]
-    found = judged(failed, TEACHER, Requirements(), "after 1 of 3 epochs")
+    found = judged(failed, keeps, Requirements(), "after 1 of 3 epochs")
     assert finalists(found) == ["a", "b"]
     assert found.others == []
 
 
 def test_one_trial_goes_on_whatever_it_is(tmp_path: Path) -> None:
     alone = [trial(tmp_path, "alone", accuracy=0.1, mb=50)]
-    found = judged(alone, TEACHER, Requirements(retention=0.9, size_mb=1), "after 1 of 3 epochs")
+    found = judged(alone, keeps, Requirements(retention=0.9, size_mb=1), "after 1 of 3 epochs")
     assert finalists(found) == ["alone"]
     assert found.others == []

@@ -40,14 +40,14 @@ class FieldsSummary:
 @dataclass(frozen=True)
 class LabelQuality:
     """One label of whole texts on the test texts: accuracy of the bundle (`shipped`), of its
-    teacher and of the control without it. `gain` is the bundle's minus the control's, paired;
-    `calibration_error` that of its confidences."""
+    teacher and of the control without it. `gain` is the bundle's minus the control's, paired (both
+    None without a control); `calibration_error` that of its confidences."""
 
     name: str
     num_values: int
     shipped: Interval
     teacher: Interval
-    control: Interval
+    control: Interval | None
     retention: Interval
-    gain: Interval
+    gain: Interval | None
     calibration_error: float

@@ -13,18 +13,19 @@ from edgedistill.evaluate.report.plots import pareto_plot
 def search_section(content: ReportContent) -> Section:
     """Candidates with their plot, then the passes."""
     blocks: list[Block] = []
+    score = content.versions.score if content.versions else "accuracy"
     if content.candidates:
-        blocks += _candidates(content.candidates, plotted=content.versions is not None)
+        blocks += _candidates(content.candidates, score, plotted=content.versions is not None)
     if content.skipped:
         rows: tuple[tuple[Cell, ...], ...] = tuple(content.skipped)
         blocks += [Paragraph("Not tried:"), Table(("Candidate", "Reason"), rows)]
     if content.passes:
-        blocks += _passes(content.passes)
+        blocks += _passes(content.passes, score)
     return Section("search", "What was tried", tuple(blocks))
 
 
-def _candidates(candidates: Sequence[Candidate], *, plotted: bool) -> list[Block]:
-    """`plotted`: all their versions have a chart of their own."""
+def _candidates(candidates: Sequence[Candidate], score: str, *, plotted: bool) -> list[Block]:
+    """`score`: what their accuracy is; `plotted`: all their versions have a chart of their own."""
     ordered = sorted(candidates, key=lambda c: (not c.chosen, not c.on_front, -c.accuracy))
     rows: list[tuple[Cell, ...]] = [
         (
@@ -41,8 +42,9 @@ def _candidates(candidates: Sequence[Candidate], *, plotted: bool) -> list[Block
     num_front = sum(c.on_front for c in candidates)
     count = f"{len(candidates)} candidate{'s' if len(candidates) > 1 else ''}"
     text = f"{count}, {num_front} on the Pareto front: no other is at least "
-    text += "as good in accuracy, bytes and p95 and better in one. Chosen on validation texts only."
-    headings = ("Candidate", "Family", "Accuracy", "Size", "p95", "Standing", "Note")
+    text += f"as good in {score}, bytes and p95 and better in one. Chosen on validation texts only."
+    name = f"{score[0].upper()}{score[1:]}"
+    headings = ("Candidate", "Family", name, "Size", "p95", "Standing", "Note")
     chosen = frozenset(i for i, c in enumerate(ordered) if c.chosen)
     table = Table(headings, tuple(rows), frozenset({2, 3, 4}), emphasised=chosen)
     plots = [] if plotted else [Plots((pareto_plot(candidates),))]
@@ -55,7 +57,7 @@ def _standing(candidate: Candidate) -> Mark:
     return Mark("on the front" if candidate.on_front else "declined", "neutral")
 
 
-def _passes(passes: Sequence[PassOutcome]) -> list[Block]:
+def _passes(passes: Sequence[PassOutcome], score: str) -> list[Block]:
     rows: list[tuple[Cell, ...]] = [
         (
             p.name,
@@ -70,7 +72,7 @@ def _passes(passes: Sequence[PassOutcome]) -> list[Block]:
     num_kept = sum(p.kept for p in passes)
     text = f"Compression: {num_kept} of {len(passes)} passes kept. A pass that does not pay is "
     text += "measured, declined, and listed."
-    headings = ("Pass", "Outcome", "Size", "p95", "Validation accuracy", "Reason")
+    headings = ("Pass", "Outcome", "Size", "p95", f"Validation {score}", "Reason")
     return [Paragraph(text), Table(headings, tuple(rows), frozenset({2, 3, 4}))]
 
 

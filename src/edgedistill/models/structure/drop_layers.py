@@ -72,9 +72,9 @@ def layer_states(network: TransformerStudent, evidence: Evidence) -> list[Tensor
         for module, into in zip(modules, found, strict=True)
     ]
     try:
-        for ids, mask, _ in evidence.batches():
-            real.append(mask.bool())
-            network(ids, mask)
+        for batch in evidence.batches():
+            real.append(batch.mask.bool())
+            network(batch.ids, batch.mask)
     finally:
         for handle in handles:
             handle.remove()

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgedistill.core.structural import Importance
-from edgedistill.models.structure.given import Evidence
+from edgedistill.models.structure.given import Evidence, EvidenceBatch
 from edgedistill.models.structure.surgery import head_size
 from edgedistill.models.students.bert_blocks import EncoderLayer, TransformerStudent
 
@@ -58,10 +57,8 @@ def channel_site(network: TransformerStudent) -> Site:
     """The channels of the states: what every layer norm puts out."""
     layers = network.encoder_layers()
     norms: list[nn.Module] = [network.embedding.norm]
-    readers, written = [network.head.weight.detach()], [network.embedding.tokens.weight.detach()]
-    pooler = getattr(network, "pooler", None)
-    if pooler is not None:
-        readers = [pooler.weight.detach()]
+    readers = [reader.weight.detach() for reader in network.reading_layers().values()]
+    written = [network.embedding.tokens.weight.detach()]
     for layer in layers:
         norms += [layer.attention_norm, layer.output_norm]
         readers += [layer.qkv.weight.detach(), layer.up.weight.detach()]
@@ -105,25 +102,21 @@ def importances(
     return measure(network, sites, evidence)
 
 
-def gate_gradients(
-    network: nn.Module, sites: Sequence[Site], ids: Tensor, mask: Tensor, labels: Tensor
-) -> list[Tensor]:
-    """Derivatives of the mean cross-entropy of a batch for every gate, at 1; ``[num]`` a site."""
+def gate_gradients(network: nn.Module, sites: Sequence[Site], batch: EvidenceBatch) -> list[Tensor]:
+    """Derivatives of the loss of a batch for every gate, at 1; ``[num]`` a site."""
     gates = [torch.ones(site.num, requires_grad=True) for site in sites]
     with gated(sites, gates):
-        loss = F.cross_entropy(network(ids, mask).logits, labels)
+        loss = batch.loss(network(batch.ids, batch.mask))
     return list(torch.autograd.grad(loss, gates))
 
 
 def _taylor(network: nn.Module, sites: Sequence[Site], evidence: Evidence) -> list[Tensor]:
     network.eval()
     totals, num = [torch.zeros(site.num) for site in sites], 0
-    for ids, mask, labels in evidence.batches():
-        for total, gradient in zip(
-            totals, gate_gradients(network, sites, ids, mask, labels), strict=True
-        ):
-            total += len(ids) * gradient.square()
-        num += len(ids)
+    for batch in evidence.batches():
+        for total, gradient in zip(totals, gate_gradients(network, sites, batch), strict=True):
+            total += len(batch.ids) * gradient.square()
+        num += len(batch.ids)
     return [total / num for total in totals]
 
 
@@ -131,9 +124,9 @@ def _taylor(network: nn.Module, sites: Sequence[Site], evidence: Evidence) -> li
 def _used(network: nn.Module, sites: Sequence[Site], evidence: Evidence) -> list[Tensor]:
     network.eval()
     sums = [torch.zeros(site.num * site.width) for site in sites]
-    for ids, mask, _ in evidence.batches():
-        with _seen(sites, mask.bool(), sums):
-            network(ids, mask)
+    for batch in evidence.batches():
+        with _seen(sites, batch.mask.bool(), sums):
+            network(batch.ids, batch.mask)
     num = len(evidence.texts.ids)
     found = []
     for site, total in zip(sites, sums, strict=True):

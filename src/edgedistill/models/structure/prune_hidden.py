@@ -14,7 +14,6 @@ from edgedistill.models.structure.surgery import (
     taken,
     with_layers,
 )
-from edgedistill.models.structure.whole import PooledStudent
 from edgedistill.models.students.bert_blocks import TransformerStudent
 
 
@@ -33,8 +32,6 @@ def keep_channels(network: TransformerStudent, channels: Tensor) -> TransformerS
     layers = [keep_layer_channels(layer, channels) for layer in network.encoder_layers()]
     fewer = with_layers(network, layers)
     fewer.embedding = keep_embedding_channels(network.embedding, channels)
-    if isinstance(fewer, PooledStudent) and isinstance(network, PooledStudent):
-        fewer.pooler = taken(network.pooler, columns=channels)
-    else:
-        fewer.head = taken(network.head, columns=channels)
+    for name, reader in network.reading_layers().items():
+        setattr(fewer, name, taken(reader, columns=channels))
     return fewer

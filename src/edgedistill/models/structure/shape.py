@@ -15,8 +15,10 @@ from edgedistill.models.structure.surgery import head_size
 from edgedistill.models.structure.whole import PooledStudent
 from edgedistill.models.students.bert_blocks import (
     EncoderLayer,
+    LabellingTagger,
     PrunedEmbedding,
     TransformerStudent,
+    TransformerTagger,
 )
 
 
@@ -32,7 +34,8 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """All sizes of a network. `ids`: of the tokenizer; `rows`: with a vector of their own."""
+    """All sizes of a network. `ids`: of the tokenizer; `rows`: with a vector of their own;
+    `num_values`: outputs for whole texts of a tagger, None where the network is none."""
 
     ids: int
     rows: int
@@ -44,6 +47,7 @@ class Shape:
     activation: str
     eps: float
     layers: tuple[LayerShape, ...]
+    num_values: int | None = None
 
     @classmethod
     def of(cls, network: TransformerStudent) -> Shape:
@@ -60,6 +64,7 @@ class Shape:
             activation=layers[0].activation,
             eps=embedding.norm.eps,
             layers=tuple(_shape_of(layer) for layer in layers),
+            num_values=_num_values(network),
         )
 
     @classmethod
@@ -80,6 +85,12 @@ class Shape:
             max_tokens=self.max_tokens, eps=self.eps,
         )  # fmt: skip
         layers = [self._layer(layer) for layer in self.layers]
+        if self.num_values is not None:
+            head = nn.Linear(self.hidden, self.num_labels)
+            if not self.num_values:
+                return TransformerTagger(embedding, layers, head)
+            values = nn.Linear(self.hidden, self.num_values)
+            return LabellingTagger(embedding, layers, head, values)
         if not self.pooler:
             return TransformerStudent(embedding, layers, nn.Linear(self.hidden, self.num_labels))
         head = nn.Linear(self.pooler, self.num_labels)
@@ -95,6 +106,12 @@ class Shape:
             right = nn.Linear(whole.in_features, rank, bias=False)
             setattr(layer, name, LowRankLinear(right, nn.Linear(rank, whole.out_features)))
         return layer
+
+
+def _num_values(network: TransformerStudent) -> int | None:
+    if isinstance(network, LabellingTagger):
+        return network.label_head.out_features
+    return 0 if isinstance(network, TransformerTagger) else None
 
 
 def _shape_of(layer: EncoderLayer) -> LayerShape:

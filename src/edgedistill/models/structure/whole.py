@@ -1,4 +1,4 @@
-"""A fine-tuned classifier as a network of our blocks, with everything it has.
+"""A fine-tuned classifier of texts or tokens as a network of our blocks, with everything it has.
 
 Without a pass it *is* the classifier: the same answers, and the same weights, copied. Weights that
 layers share are copied for each: passes change layers one by one.
@@ -6,7 +6,7 @@ layers share are copied for each: passes change layers one by one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from edgedistill.models.structure.surgery import linear_of
 from edgedistill.models.students.bert_blocks import (
     ACTIVATIONS,
     EncoderLayer,
+    LabellingTagger,
     PrunedEmbedding,
     TransformerStudent,
+    TransformerTagger,
     token_mean,
 )
 
@@ -27,6 +29,8 @@ from edgedistill.models.students.bert_blocks import (
 class PooledStudent(TransformerStudent):
     """A student whose head reads the first token, through a layer of its own: as the sequence
     classifiers of transformers do. Features are the mean over the tokens, as of any other."""
+
+    readers: ClassVar[tuple[str, ...]] = ("pooler",)
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ def whole_network(teacher: nn.Module, *, max_tokens: int) -> TransformerStudent:
     """Every weight of a classifier with an ``encoder`` of the family BERT, which is left as it is.
 
     Args:
+        teacher: of texts; or with ``num_tags``, of tokens: then that many of its outputs are tags.
         max_tokens: rows of the position table.
 
     Raises:
@@ -58,12 +63,22 @@ def whole_network(teacher: nn.Module, *, max_tokens: int) -> TransformerStudent:
     layers = [whole_layer(layer, encoder.config) for layer in encoder.encoder.layer]
     head = getattr(teacher, "head", None)
     if isinstance(head, nn.Linear):
-        return TransformerStudent(embedding, layers, linear_of(head.weight, head.bias))
+        network = TransformerStudent(embedding, layers, linear_of(head.weight, head.bias))
+        return _tagging(network, getattr(teacher, "num_tags", None))
     pooler, head, order = _stock_head(teacher)
     parts = (head.weight[order], head.bias[order])
     return PooledStudent(
         embedding, layers, linear_of(*parts), linear_of(pooler.weight, pooler.bias)
     )
+
+
+def _tagging(network: TransformerStudent, num_tags: int | None) -> TransformerStudent:
+    """The network as a tagger, where its first outputs are tags of every token."""
+    if num_tags is None:
+        return network
+    if num_tags < network.head.out_features:
+        return LabellingTagger.split(network, num_tags)
+    return TransformerTagger.of(network)
 
 
 def require_known(family: str, activation: str) -> None:

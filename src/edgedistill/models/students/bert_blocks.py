@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -136,6 +136,9 @@ class EncoderLayer(nn.Module):
 class TransformerStudent(nn.Module):
     """Embedding, layers, mean over the tokens of the mask, linear head; no dropout anywhere."""
 
+    #: Names of the linear layers that read the last states.
+    readers: ClassVar[tuple[str, ...]] = ("head",)
+
     def __init__(
         self, embedding: PrunedEmbedding, layers: Sequence[EncoderLayer], head: nn.Linear
     ) -> None:
@@ -147,6 +150,10 @@ class TransformerStudent(nn.Module):
     def encoder_layers(self) -> list[EncoderLayer]:
         """The layers, typed."""
         return [cast(EncoderLayer, layer) for layer in self.layers]
+
+    def reading_layers(self) -> dict[str, nn.Linear]:
+        """What reads the last states, by its name."""
+        return {name: cast(nn.Linear, getattr(self, name)) for name in self.readers}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         """Answer ``[b, s]`` ids and mask with logits ``[b, labels]`` and features ``[b, h]``."""
@@ -194,6 +201,8 @@ class TransformerTagger(TransformerStudent):
 class LabellingTagger(TransformerTagger):
     """A tagger that labels whole texts too: logits ``[b, s, tags]``, features ``[b, h]``, logits of
     the values of its labels ``[b, values]``, of the features."""
+
+    readers: ClassVar[tuple[str, ...]] = ("head", "label_head")
 
     def __init__(
         self,

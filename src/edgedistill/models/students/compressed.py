@@ -71,7 +71,7 @@ def _part(settings: Any, place: int, num: int) -> Any:
 
 def given(material: Material) -> Given:
     """What passes are given, of what a student may be built from."""
-    evidence = Evidence.of(material.teacher, material.train, material.pad_id)
+    evidence = Evidence.of(material.teacher, material.train, material.pad_id, material.tagged)
     return Given(material.kept, evidence)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgedistill.core.artefacts import Encoded
 from edgedistill.models.internals import NetworkShape
+from edgedistill.models.structure.given import Tagged
 from edgedistill.models.students.vocabulary import KeptVocabulary
 
 
@@ -41,6 +42,7 @@ class Material:
     """What a student may be built from.
 
     `train`, `targets` (int64 [n]): the labelled training texts. `max_tokens`: longest input.
+    `tagged`: of tasks whose rows are the tokens of those texts.
     """
 
     teacher: nn.Module
@@ -51,6 +53,7 @@ class Material:
     max_tokens: int
     pad_id: int
     seed: int
+    tagged: Tagged | None = None
 
 
 @dataclass(frozen=True)

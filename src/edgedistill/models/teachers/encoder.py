@@ -11,13 +11,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from transformers.utils import logging as transformers_logging_untyped
 
 from edgedistill.core.errors import ModelError
 from edgedistill.core.files import write_json
 from edgedistill.core.protocols import ModelOutput
-from edgedistill.models.teachers.sources import OWN_CLASSIFIER, require_labels
+from edgedistill.models.teachers.sources import OWN_CLASSIFIER, require_labels, require_tags
 
 transformers_logging: Any = transformers_logging_untyped
 transformers_logging.disable_progress_bar()
@@ -63,6 +68,11 @@ class EncoderTagger(EncoderClassifier):
     forward: int64 [batch, seq] twice -> logits [batch, seq, tags], features [batch, hidden].
     """
 
+    @property
+    def num_tags(self) -> int:
+        """Outputs that are for every token."""
+        return self.head.out_features
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         states = self.states(input_ids, attention_mask)
         return ModelOutput(self.head(self.dropout(states)), masked_mean(states, attention_mask))
@@ -80,7 +90,12 @@ class EncoderLabellingTagger(EncoderTagger):
         self, encoder: nn.Module, num_labels: int, *, num_tags: int, dropout: float = 0.1
     ) -> None:
         super().__init__(encoder, num_labels, dropout=dropout)
-        self.num_tags = num_tags
+        self._num_tags = num_tags
+
+    @property
+    def num_tags(self) -> int:
+        """As given; the others are for whole texts."""
+        return self._num_tags
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> ModelOutput:
         states = self.states(input_ids, attention_mask)
@@ -135,6 +150,36 @@ def fine_tuned_classifier(folder: Path, labels: tuple[str, ...]) -> nn.Module:
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     order = torch.tensor([names.index(label) for label in labels])
     return _Reordered(FineTunedClassifier(model), order)
+
+
+def fine_tuned_tagger(folder: Path, names: tuple[str, ...], form: Form) -> EncoderClassifier:
+    """An already fine-tuned tagger whose tags are those of the task, in the task's order.
+
+    Args:
+        names: of all outputs; of one that was saved here, the values of its labels come last.
+        form: what makes such a tagger of an encoder.
+
+    Raises:
+        ModelError: as `require_tags`; or its head is more than one layer on every token.
+    """
+    require_tags(folder, names)
+    if (folder / OWN_CLASSIFIER).is_file():
+        return load_classifier(folder, names, form)
+    model = _load(AutoModelForTokenClassification, folder, may_lack=())
+    head = getattr(model, "classifier", None)
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"the head of this {type(model).__name__} is no single layer on every token",
+            where=str(folder / "config.json"),
+            fix="set teacher.num_epochs above 0: a new head is trained on its encoder",
+        )
+    own = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    order = [own.index(name) for name in names]
+    tagger = form(model.base_model, len(names))
+    tagger.head.weight = nn.Parameter(head.weight.detach()[order].clone())
+    bias = torch.zeros(len(own)) if head.bias is None else head.bias.detach()
+    tagger.head.bias = nn.Parameter(bias[order].clone())
+    return tagger.eval()
 
 
 class _Reordered(nn.Module):

@@ -153,6 +153,13 @@ def classifier_labels(folder: Path) -> tuple[str, ...]:
 def require_labels(folder: Path, labels: tuple[str, ...]) -> None:
     """Refuse a fine-tuned classifier whose label names are not those of the task."""
     names = classifier_labels(folder)
+    if are_tags(names) and not are_tags(labels):
+        raise ModelError(
+            f"this model tags the tokens of a text ({', '.join(names[:4])}, …), the task wants a "
+            "label of the whole text",
+            where=str(folder / "config.json"),
+            fix="name a fine-tuned classifier of whole texts, or a task of kind extraction",
+        )
     if set(names) != set(labels):
         difference = sorted(set(names) ^ set(labels))[:6]
         raise ModelError(
@@ -160,6 +167,38 @@ def require_labels(folder: Path, labels: tuple[str, ...]) -> None:
             where=str(folder / "config.json"),
             fix="give the same names in config.json's id2label and the data, or set num_epochs > 0",
         )
+
+
+def require_tags(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a fine-tuned tagger whose outputs are not those of the task.
+
+    Args:
+        names: of the task's tags, then of the values of its labels of whole texts.
+    """
+    found, where = classifier_labels(folder), str(folder / "config.json")
+    if not are_tags(found):
+        raise ModelError(
+            f"this model labels whole texts ({', '.join(found[:4])}), it tags no tokens",
+            where=where,
+            fix="name a fine-tuned token classifier, or set teacher.num_epochs above 0",
+        )
+    if set(found) == set(names):
+        return
+    lacks, more = sorted(set(names) - set(found)), sorted(set(found) - set(names))
+    told = [f"lacks {', '.join(lacks[:6])}"] if lacks else []
+    told += [f"has {', '.join(more[:6])}, which the task has not"] if more else []
+    only = " (only a model that was fine-tuned here has labels of whole texts)"
+    raise ModelError(
+        f"the tagger's tags are not those of the task: it {'; it '.join(told)}",
+        where=where,
+        fix="its id2label must be O, and B-NAME and I-NAME of each of output.fields; or set "
+        "teacher.num_epochs above 0" + (only if any("=" in name for name in lacks) else ""),
+    )
+
+
+def are_tags(names: Sequence[str]) -> bool:
+    """Whether labels are those of tokens: outside, and the beginnings of spans."""
+    return "O" in names and any(name.startswith("B-") for name in names)
 
 
 def _package_folder(name: str) -> Path:

@@ -27,6 +27,7 @@ from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
+ANSWERED = "validation_right.npz"
 ROOMS = (
     "export", "compress", "train", "models", "runtime", "evaluate/span_metrics",
     "evaluate/generation_metrics", "evaluate/intervals", "pipeline/stages",
@@ -40,6 +41,7 @@ class Artefact:
     F1 on validation (with labels: the mean of it and of their accuracies), its `agreement` the
     share of equal tags (or of equal values of a label, where that is less)."""
 
+    student: Student
     stage: StageResult
     variants: tuple[Variant, ...]
 
@@ -58,6 +60,12 @@ class Artefact:
         """The full-precision export it was made from."""
         return self.stage.folder / FULL
 
+    def validation(self) -> tuple[FieldCounts, np.ndarray]:
+        """Spans of each validation text as the file finds them, and which of its labels are right,
+        bool [n, labels]."""
+        with np.load(self.stage.folder / ANSWERED) as arrays:
+            return FieldCounts(*arrays["spans"].T), arrays["labels"]
+
 
 def make_artefact(ground: Ground, student: Student) -> Artefact:
     """Export, compress, measure, choose."""
@@ -72,6 +80,8 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         "compress": asked_settings(context.spec), "confidence": required.confidence,
     }  # fmt: skip
 
+    name = student.stage.name.replace("student-", "artefact-")
+
     def compute(folder: Path) -> None:
         from edgedistill.export.onnx import OnnxExporter
 
@@ -81,49 +91,59 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         calibration = calibration_inputs(
             transfer.documents.texts, transfer.num_labelled, teacher.pad_id
         )
-        gold = GoldTexts(ground.data.rows.validation, teacher)
-
-        def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
-            return _measured(files, gold, required)
-
+        bench = _Bench(GoldTexts(ground.data.rows.validation, teacher), required)
         packed = teacher.encoder.encoder.packed
-        trained = export_aware(ground, model, "artefact", folder)
-        compress_and_keep(context, "artefact", folder, calibration, measure, packed, trained)
+        trained = export_aware(ground, model, name, folder)
+        best = compress_and_keep(context, name, folder, calibration, bench.measure, packed, trained)
+        spans, labels = bench.counts[best.passes], bench.labels_right[best.passes]
+        columns = (spans.num_right, spans.num_predicted, spans.num_expected)
+        np.savez(folder / ANSWERED, spans=np.stack(columns, axis=1), labels=labels)
 
-    stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
-    return Artefact(stage, read_variants(stage.folder))
+    stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
+    return Artefact(student, stage, read_variants(stage.folder))
 
 
-def _measured(
-    files: Mapping[tuple[str, ...], Path], gold: GoldTexts, required: BundleRequirements
-) -> list[Variant]:
-    """Each file on the validation texts, and timed in turn."""
-    sessions = {
-        p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
-    }
-    said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
-    answers = {p: _answers(found, gold) for p, found in said.items()}
-    counts = {p: exact_counts(gold.found(found.tags), gold.spans) for p, found in said.items()}
-    timed = alternate_ms(
-        [_caller(session, gold) for session in sessions.values()],
-        [document.text for document in gold.documents[:NUM_TIMED]],
-    )
-    packed = len(gold.teacher.encoder.encoder.packed)
-    return [
-        Variant(
-            passes=passes,
-            size_bytes=files[passes].stat().st_size + packed,
-            accuracy=_quality(said[passes], gold),
-            agreement=min(
-                float((ours == full).mean())
-                for ours, full in zip(answers[passes], answers[()], strict=True)
-            ),
-            p50_ms=float(np.percentile(milliseconds, 50)),
-            p95_ms=float(np.percentile(milliseconds, 95)),
-            retention=_retention(counts[()], counts[passes], required.confidence),
+class _Bench:
+    """Reads the validation texts through exported files, and times them in turn."""
+
+    def __init__(self, gold: GoldTexts, required: BundleRequirements) -> None:
+        self.gold, self.required = gold, required
+        self.counts: dict[tuple[str, ...], FieldCounts] = {}
+        self.labels_right: dict[tuple[str, ...], np.ndarray] = {}
+
+    def measure(self, files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
+        gold, required = self.gold, self.required
+        sessions = {
+            p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
+        }
+        said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
+        answers = {p: _answers(found, gold) for p, found in said.items()}
+        self.counts = {
+            p: exact_counts(gold.found(found.tags), gold.spans) for p, found in said.items()
+        }
+        self.labels_right = {
+            p: gold.labelled(found.labels) == gold.labels for p, found in said.items()
+        }
+        timed = alternate_ms(
+            [_caller(session, gold) for session in sessions.values()],
+            [document.text for document in gold.documents[:NUM_TIMED]],
         )
-        for passes, milliseconds in zip(sessions, timed, strict=True)
-    ]
+        packed = len(gold.teacher.encoder.encoder.packed)
+        return [
+            Variant(
+                passes=passes,
+                size_bytes=files[passes].stat().st_size + packed,
+                accuracy=quality(self.counts[passes], self.labels_right[passes]),
+                agreement=min(
+                    float((ours == full).mean())
+                    for ours, full in zip(answers[passes], answers[()], strict=True)
+                ),
+                p50_ms=float(np.percentile(milliseconds, 50)),
+                p95_ms=float(np.percentile(milliseconds, 95)),
+                retention=_retention(self.counts[()], self.counts[passes], required.confidence),
+            )
+            for passes, milliseconds in zip(sessions, timed, strict=True)
+        ]
 
 
 def _retention(
@@ -141,10 +161,9 @@ def _answers(said: Said, gold: GoldTexts) -> list[np.ndarray]:
     return [gold.decoded(said.tags), *gold.labelled(said.labels).T]
 
 
-def _quality(said: Said, gold: GoldTexts) -> float:
-    """Mean of the span F1 and of the accuracy of each label."""
-    right = (gold.labelled(said.labels) == gold.labels).mean(axis=0)
-    return float(np.mean([exact_counts(gold.found(said.tags), gold.spans).f1, *right]))
+def quality(counts: FieldCounts, labels_right: np.ndarray) -> float:
+    """Mean of the span F1 and of the accuracy of each label (bool [n, labels])."""
+    return float(np.mean([counts.f1, *labels_right.mean(axis=0)]))
 
 
 def _caller(session: Session, gold: GoldTexts) -> Callable[[Any], object]:

@@ -28,6 +28,7 @@ from edgedistill.evaluate.span_metrics import (
     whole_records,
 )
 from edgedistill.pipeline.extraction.boundary import FittedBoundary
+from edgedistill.pipeline.extraction.kept import TeacherOnValidation
 from edgedistill.pipeline.extraction.labels import label_qualities, weights_told
 from edgedistill.pipeline.extraction.measurement import Measured, Shipped, through_bundle
 from edgedistill.pipeline.extraction.outputs import GoldTexts
@@ -40,7 +41,8 @@ from edgedistill.pipeline.report_basis import (
     verdict_content,
     with_files,
 )
-from edgedistill.pipeline.versions import all_versions, passes_with_bytes, versions_of_student
+from edgedistill.pipeline.report_students import candidate_rows, options_told, pass_rows
+from edgedistill.pipeline.versions import versions_of_run
 from edgedistill.runtime.bundle import Bundle
 from edgedistill.runtime.extraction.extractor import Extractor
 
@@ -75,14 +77,17 @@ def report_content(
             spec.requirements.confidence,
         ),
         ledger=tuple(hops),
+        candidates=candidate_rows(made.tried),
+        skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
         strategies=made.strategies,
-        versions=all_versions(
-            versions_of_student(made.ground.context.spec.student.family, made.artefact.variants),
+        versions=versions_of_run(
+            made.tried,
             measured.teacher_footprint,
-            passes_with_bytes(made.artefact.variants[0], made.artefact.chosen),
+            original_score=TeacherOnValidation(made.ground).score,
             score="mean of span F1 and labels" if spec.output.labels else "span F1",
         ),
-        passes=_passes(made),
+        passes=pass_rows(made.artefact.variants),
+        removal=made.removal,
         boundary=_boundary(made, fitted, measured),
         calibration=_calibration(fitted, measured),
         edge_cases=_wrong_records(made, measured, extractor),
@@ -92,14 +97,14 @@ def report_content(
 
 
 def _shipped(made: Made, measured: Measured, bundle: Bundle) -> report.Shipped:
-    spec = made.ground.context.spec
-    options = ", ".join(f"{k} {v}" for k, v in spec.student.options.items()) or "default settings"
+    spec, candidate = made.ground.context.spec, made.artefact.student.candidate
+    options = options_told(candidate.options) or "default settings"
     passes = " + ".join(made.artefact.chosen.passes) or "full precision"
     num_labels = len(spec.output.labels)
     also = f", {_named(num_labels, 'label')} of the whole text in the same pass"
     also = also if num_labels else ""
     return report.Shipped(
-        family=spec.student.family,
+        family=candidate.family,
         description=f"{options}; {passes}; {_named(len(spec.output.fields), 'field')}{also}",
         footprint=with_files(measured.footprint, bundle),
         teacher=measured.teacher_footprint,
@@ -126,12 +131,13 @@ def _quality(measured: Measured, confidence: float) -> report.Quality:
             else f1_gain(own, counts["shipped"], confidence=confidence),
         )
 
-    models = (
+    models = [
         model("teacher", "teacher", "teacher"),
         model("bundle", "shipped", "shipped"),
-        model("same network, spans only", "undistilled", "control"),
-    )
-    return report.Quality(len(measured.gold.spans), models, "span F1", "whole records right")
+    ]
+    if "control" in measured.spans:
+        models.append(model("same network, spans only", "undistilled", "control"))
+    return report.Quality(len(measured.gold.spans), tuple(models), "span F1", "whole records right")
 
 
 def _fields(made: Made, fitted: FittedBoundary, measured: Measured) -> FieldsSummary:
@@ -181,24 +187,6 @@ def _calibration(fitted: FittedBoundary, measured: Measured) -> report.Calibrati
         error=expected_calibration_error(confidences, right),
         error_equal_mass=expected_calibration_error(confidences, right, equal_mass=True),
         bins=report.reliability_bins(calibration_bins(confidences, right)),
-    )
-
-
-def _passes(made: Made) -> tuple[report.PassOutcome, ...]:
-    full = made.artefact.variants[0]
-    return tuple(
-        report.PassOutcome(
-            name=" + ".join(v.passes) or "full precision",
-            kept=v.kept,
-            reason=v.reason or "smallest that keeps the quality",
-            size_before_bytes=full.size_bytes,
-            size_after_bytes=v.size_bytes,
-            latency_p95_before_ms=full.p95_ms,
-            latency_p95_after_ms=v.p95_ms,
-            accuracy_before=full.accuracy,
-            accuracy_after=v.accuracy,
-        )
-        for v in made.artefact.variants
     )
 
 
@@ -287,11 +275,13 @@ def _making(made: Made) -> report.Making:
     loss = "minus validation loss (nats a token)"
     if made.ground.data.rows.labels:
         loss = "minus validation loss (nats a token, and a label)"
+    student = made.artefact.student
     trained = [
         ("teacher", loss, made.ground.teacher.training),
-        ("student", CLOSENESS, made.student.training),
-        ("control without distillation", loss, made.control.training),
+        ("student", CLOSENESS, student.training),
     ]
-    notes = teaching_notes(made.ground, made.student.training)
+    if made.control:
+        trained.append(("control without distillation", loss, made.control.training))
+    notes = teaching_notes(made.ground, student.training)
     weights = weights_told(made.ground.context.spec)
     return making(made.ground.context, trained, notes=(*notes, *weights))

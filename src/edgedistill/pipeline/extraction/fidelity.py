@@ -15,7 +15,7 @@ from edgedistill.pipeline.extraction.outputs import (
     said_by_file,
     said_by_module,
 )
-from edgedistill.pipeline.extraction.student import Ground, Student
+from edgedistill.pipeline.extraction.student import Ground
 from edgedistill.pipeline.stages.variants import LEAST_AGREEMENT, MOST_LOST_ACCURACY
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.labels import value_columns
@@ -25,9 +25,7 @@ from edgedistill.runtime.session import Session
 NUM_GOLDEN = 200
 
 
-def keep_ledger(
-    ground: Ground, student: Student, artefact: Artefact, extractor: Extractor
-) -> tuple[Hop, ...]:
+def keep_ledger(ground: Ground, artefact: Artefact, extractor: Extractor) -> tuple[Hop, ...]:
     """Carry validation texts through every hop: rows are tokens, answers their tags; then, for each
     label of whole texts, rows are texts, answers its values."""
     documents = ground.data.rows.validation
@@ -36,7 +34,7 @@ def keep_ledger(
     raw = [extractor.raw(document.text) for document in gold.documents]
     said = {
         "teacher": said_by_module(ground.teacher.load(), gold),
-        "student": said_by_module(student.load(), gold),
+        "student": said_by_module(artefact.student.load(), gold),
         "exported": said_by_file(_session(artefact.full), gold.grids)[0],
         "compressed": said_by_file(_session(artefact.model), gold.grids)[0],
         "run from the bundle": Said(

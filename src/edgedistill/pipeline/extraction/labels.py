@@ -19,7 +19,8 @@ from edgedistill.evaluate.metrics import expected_calibration_error
 from edgedistill.evaluate.report.field_quality import LabelQuality
 
 Right = Mapping[str, np.ndarray]
-"""Which labels of the texts are right, bool [n, labels], by model: shipped, teacher, control."""
+"""Which labels of the texts are right, bool [n, labels], by model: shipped, teacher, and control
+where there is one."""
 
 
 def label_retentions(names: Sequence[str], right: Right, confidence: float) -> dict[str, Interval]:
@@ -75,10 +76,13 @@ def label_qualities(
             name: clopper_pearson_interval(int(told.sum()), len(told), confidence=confidence)
             for name, told in of.items()
         }
-        gain = accuracy_difference_interval(of["control"], of["shipped"], confidence=confidence)
+        gain = None
+        if "control" in of:
+            gain = accuracy_difference_interval(of["control"], of["shipped"], confidence=confidence)
         sure = [row[place] for row in confidences]
         found.append(LabelQuality(
-            label.name, len(label.values), **accuracy, retention=kept[label.name], gain=gain,
+            label.name, len(label.values), accuracy["shipped"], accuracy["teacher"],
+            accuracy.get("control"), retention=kept[label.name], gain=gain,
             calibration_error=expected_calibration_error(sure, of["shipped"]),
         ))  # fmt: skip
     return tuple(found)

@@ -60,7 +60,8 @@ class Shipped:
 @dataclass(frozen=True)
 class Measured:
     """Figures of the bundle on the test split, and what is behind them; by model (shipped, teacher,
-    control) its `spans`, and which of its labels are right, bool [n, labels]."""
+    and control where there is one) its `spans`, and which of its labels are right, bool
+    [n, labels]."""
 
     measurements: Measurements
     gold: GoldTexts
@@ -108,7 +109,7 @@ def through_bundle(extractor: Extractor, documents: Sequence[Document]) -> Shipp
 
 def measure(
     ground: Ground,
-    control: Student,
+    control: Student | None,
     teacher_file: Path,
     bundle: Path,
     extractor: Extractor,
@@ -118,7 +119,8 @@ def measure(
     rows, required = ground.data.rows, ground.context.spec.requirements
     gold, texts = GoldTexts(rows.test, ground.teacher), rows.texts("test")
     shipped = through_bundle(extractor, rows.test)
-    modules = {"teacher": ground.teacher.load(), "control": control.load()}
+    modules = {"teacher": ground.teacher.load()}
+    modules |= {"control": control.load()} if control else {}
     said = {name: said_by_module(model, gold) for name, model in modules.items()}
     spans: dict[str, Spans] = {"shipped": shipped.spans}
     spans |= {name: gold.found(found.tags) for name, found in said.items()}
@@ -170,7 +172,9 @@ def measure(
         "label_retention": {name: found.as_json() for name, found in labels_kept.items()},
         "gain_over_control": f1_gain(
             counts["control"], counts["shipped"], confidence=required.confidence
-        ).as_json(),
+        ).as_json()
+        if control
+        else None,
         "size_bytes": size_bytes,
         "teacher_size_bytes": teacher_size,
         "latency": asdict(footprint.latency),

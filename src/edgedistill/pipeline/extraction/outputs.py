@@ -19,6 +19,7 @@ from edgedistill.runtime.extraction.labels import best_values
 from edgedistill.runtime.extraction.reading import Reading, labelled, read_tags
 from edgedistill.runtime.extraction.tagging import best_tags, document_logits
 from edgedistill.runtime.session import Session
+from edgedistill.tasks.extraction.encoding import EncodedDocuments
 
 TextLogits = Sequence[np.ndarray]
 """Logits of each text, float [tokens with characters, tags]."""
@@ -93,10 +94,14 @@ def said_by_module(model: Any, gold: GoldTexts) -> Said:
 
     documents = gold.teacher.encoder.encode(gold.documents)
     logits, _, labels = tagger_outputs(model, documents.texts, pad_id=gold.teacher.pad_id)
-    starts = documents.texts.starts
+    return said_by_rows(documents, logits, labels)
+
+
+def said_by_rows(documents: EncodedDocuments, logits: np.ndarray, labels: np.ndarray) -> Said:
+    """Logits of every token, [num_tokens, tags], and of the labels of the texts, text by text."""
     tags = [
         logits[start:stop][documents.is_content[start:stop]]
-        for start, stop in itertools.pairwise(starts)
+        for start, stop in itertools.pairwise(documents.texts.starts)
     ]
     return Said(tags, labels)
 

@@ -134,12 +134,12 @@ def _least_margin(logits: np.ndarray) -> float:
 
 
 def _provenance(ground: Ground, artefact: Artefact) -> dict[str, Any]:
-    spec = ground.context.spec
+    spec, candidate = ground.context.spec, artefact.student.candidate
     return {
         "data fingerprint": ground.data.stage.fingerprint,
         "teacher": spec.teacher.source,
         "teacher weights sha256": ground.teacher.weights_sha256,
-        "student": f"{spec.student.family} {json.dumps(spec.student.options)}",
+        "student": f"{candidate.family} {json.dumps(candidate.options)}",
         "compression": " + ".join(artefact.chosen.passes) or "none",
         "machine": machine(),
         "seed": spec.seed,

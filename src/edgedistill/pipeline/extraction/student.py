@@ -26,12 +26,14 @@ from edgedistill.pipeline.extraction.transfer import TransferSet
 from edgedistill.pipeline.stages.any_ground import Answers, AnyGround, Candidate
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student, train_student
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.extraction.labels import value_columns
 from edgedistill.tasks.classification import TextEncoder
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.core.protocols import Step
+    from edgedistill.models.structure.given import Tagged
     from edgedistill.train.distill.combined import Weighted
     from edgedistill.train.distill.response import Response
     from edgedistill.train.token_rows import TokenSet
@@ -76,6 +78,23 @@ class Ground(AnyGround):
         """The validation texts; of their tokens those with characters count."""
         documents = self.teacher.encoder.encode(self.data.rows.validation)
         return documents.texts, documents.is_content
+
+    @property
+    def validation_texts(self) -> list[str]:
+        """The same as they were written."""
+        return self.data.rows.texts("validation")
+
+    @property
+    def tagged(self) -> Tagged:
+        """The tokens with characters, and the labels, each with the weight of its loss."""
+        from edgedistill.models.structure.given import Tagged
+
+        heads, labels = self.context.spec.heads, self.teacher.encoder.labels
+        weights = (heads.label_weights.get(label.name, 1.0) for label in labels)
+        return Tagged(
+            self.transfer.labelled.is_content, tuple(value_columns(labels)),
+            (heads.fields_weight, *weights),
+        )  # fmt: skip
 
     def validation_tags(self) -> np.ndarray:
         """The right tag of each validation token that counts, int64."""
@@ -179,6 +198,11 @@ class Student:
     def stage(self) -> StageResult:
         """The stage that trained it."""
         return self.trained.stage
+
+    @property
+    def candidate(self) -> Candidate:
+        """What it was made as."""
+        return self.trained.candidate
 
     @property
     def training(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill.core.errors import ModelError
 from edgedistill.core.extraction_task import ExtractionSpec, ExtractionTeacher
 from edgedistill.core.files import read_json, sha256_of, write_json
 from edgedistill.models.teachers.sources import TOKENIZER, WEIGHTS, resolve_teacher
@@ -77,10 +78,12 @@ class Teacher:
 
     def load(self) -> Any:
         """The teacher as a module in evaluation mode."""
-        from edgedistill.models.teachers.encoder import load_classifier
+        from edgedistill.models.teachers.encoder import fine_tuned_tagger, load_classifier
 
-        names = output_names(self.encoder)
-        return load_classifier(self.stage.folder / CLASSIFIER, names, teacher_form(self.encoder))
+        names, form = output_names(self.encoder), teacher_form(self.encoder)
+        if (self.stage.folder / CLASSIFIER).exists():
+            return load_classifier(self.stage.folder / CLASSIFIER, names, form)
+        return fine_tuned_tagger(self.source, names, form)
 
 
 def prepare_teacher(
@@ -94,6 +97,9 @@ def prepare_teacher(
     Args:
         settings: of a further teacher; left out, the task's `teacher`.
         name: of the stage.
+
+    Raises:
+        ModelError: it is to be taken as it is, and is no tagger of this task.
     """
     spec, settings = context.spec, settings or context.spec.teacher
     source = resolve_teacher(settings.source, root=context.root, sha256=settings.sha256)
@@ -110,7 +116,10 @@ def prepare_teacher(
     def compute(folder: Path) -> None:
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         encoder = encoder_of(spec, folder, data.rows.labels)
-        record = _fine_tune(context, settings, name, data, encoder, source, folder)
+        if settings.num_epochs == 0:
+            record = _use_as_it_is(spec, data, encoder, source)
+        else:
+            record = _fine_tune(context, settings, name, data, encoder, source, folder)
         record["whole_words"] = encoder.whole_words(data.rows.train)
         write_json(folder / TRAINING, record)
 
@@ -153,3 +162,26 @@ def _fine_tune(
     )
     save_classifier(model, folder / CLASSIFIER, names)
     return record
+
+
+def _use_as_it_is(
+    spec: ExtractionSpec, data: PreparedDocuments, encoder: DocumentEncoder, source: Path
+) -> dict[str, Any]:
+    """The record of a tagger that is trained no further; one that finds nothing is refused."""
+    from edgedistill.models.inference import tagger_outputs
+    from edgedistill.models.teachers.encoder import fine_tuned_tagger
+
+    model = fine_tuned_tagger(source, output_names(encoder), teacher_form(encoder))
+    validation = encoder.encode(data.rows.validation)
+    logits, *_ = tagger_outputs(model, validation.texts, pad_id=encoder.encoder.pad_id)
+    asked = validation.tags > 0
+    right = int((logits.argmax(axis=1)[asked] == validation.tags[asked]).sum())
+    if not right:
+        raise ModelError(
+            f"the tagger has none of {int(asked.sum())} tokens in the validation rows' spans "
+            "right: no teacher",
+            where="teacher.source",
+            fix="check that it was fine-tuned on these fields, or set teacher.num_epochs > 0",
+        )
+    score = likelihood(spec, validation, encoder)(model)
+    return {"best_score": score, "best_epoch": 0, "history": [], "seconds": 0.0}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from edgedistill.evaluate.report.removal import Removal
 from edgedistill.evaluate.report.strategies_tried import StrategiesTried
 from edgedistill.evaluate.verdict import judge
 from edgedistill.pipeline.extraction.artefact import Artefact
@@ -15,7 +17,9 @@ from edgedistill.pipeline.extraction.boundary import fit
 from edgedistill.pipeline.extraction.fidelity import keep_ledger
 from edgedistill.pipeline.extraction.measurement import Measured, measure
 from edgedistill.pipeline.extraction.packaging import write_extraction_bundle
-from edgedistill.pipeline.extraction.student import Ground, Student
+from edgedistill.pipeline.extraction.student import Ground, Student, train
+from edgedistill.pipeline.search import Tried, is_untrained
+from edgedistill.pipeline.stages.removal import measure_removal
 from edgedistill.pipeline.verified import (
     ANSWERS,
     ARCHIVE,
@@ -33,25 +37,43 @@ TEACHER_FILE = "teacher.onnx"
 
 @dataclass(frozen=True)
 class Made:
-    """Everything of the run that the verdict and the report look back on."""
+    """Everything of the run that the verdict and the report look back on. `control`: None where
+    what ships is the teacher itself, so that nothing was trained."""
 
     ground: Ground
-    student: Student
-    control: Student
+    tried: Sequence[Tried[Artefact]]
     artefact: Artefact
+    control: Student | None
+    removal: tuple[Removal, ...] = ()
     strategies: StrategiesTried | None = None
 
 
-def verify(made: Made) -> Verified:
-    """Judge the file that ships."""
-    ground = made.ground
+def verify(
+    ground: Ground,
+    tried: Sequence[Tried[Artefact]],
+    *,
+    strategies: StrategiesTried | None = None,
+) -> Verified:
+    """Judge the chosen candidate on the file that ships.
+
+    Args:
+        strategies: those that were tried.
+    """
+    artefact = next(t.artefact for t in tried if t.chosen and t.artefact)
+    candidate = artefact.student.candidate
+    control = None if is_untrained(candidate) else train(ground, candidate, distilled=False)
     teacher_file = _export_teacher(ground)
+    removal = measure_removal(ground, artefact.student.trained)
+    made = Made(ground, tried, artefact, control, removal, strategies)
     inputs = {
         "spec": ground.context.spec.model_dump(mode="json", exclude={"budget"}),
-        "artefact": made.artefact.stage.fingerprint,
-        "control": made.control.stage.fingerprint,
+        "tried": [
+            [t.candidate.name, t.artefact.stage.fingerprint if t.artefact else t.reason, t.chosen]
+            for t in tried
+        ],
+        "control": control.stage.fingerprint if control else None,
         "teacher": ground.teacher.stage.fingerprint,
-        "strategies": asdict(made.strategies) if made.strategies else None,
+        "strategies": asdict(strategies) if strategies else None,
     }
     stage = ground.context.store.stage(
         "verification", inputs, lambda folder: _compute(made, teacher_file, folder),
@@ -83,7 +105,7 @@ def _compute(made: Made, teacher_file: Path, folder: Path) -> None:
     write_extraction_bundle(folder / BUNDLE, ground, artefact, fitted, [], {})
     extractor = cast(Extractor, load(folder / BUNDLE))
     measured = measure(ground, made.control, teacher_file, folder / BUNDLE, extractor, fitted)
-    hops = keep_ledger(ground, made.student, artefact, extractor)
+    hops = keep_ledger(ground, artefact, extractor)
     judgements = judge(ground.context.spec.requirements, measured.measurements, hops=hops)
     # Again, with the measurements that were taken on its files.
     bundle = write_extraction_bundle(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.core.protocols import Step
+    from edgedistill.models.structure.given import Tagged
     from edgedistill.pipeline.stages.answers import Apart
     from edgedistill.pipeline.stages.internals import TeacherInternals
     from edgedistill.train.distill.combined import Weighted
@@ -118,6 +119,7 @@ class AnyGround(ABC):
             max_tokens=spec.input.max_tokens,
             pad_id=self.encoder.pad_id,
             seed=spec.seed,
+            tagged=self.tagged,
         )
 
     def closeness(self, temperature: float) -> Callable[[Any], float]:
@@ -186,6 +188,16 @@ class AnyGround(ABC):
     def validation(self) -> tuple[Encoded, Any]:
         """The validation texts, and which of their rows count: an index of `Answers.validation`."""
 
+    @property
+    @abstractmethod
+    def validation_texts(self) -> list[str]:
+        """The same as they were written."""
+
+    @property
+    def tagged(self) -> Tagged | None:
+        """What the tokens of `labelled` answer for; None where texts do."""
+        return None
+
     @abstractmethod
     def load_teacher(self) -> Any:
         """The teacher as a module in evaluation mode."""
@@ -196,7 +208,8 @@ class AnyGround(ABC):
 
     @abstractmethod
     def formed(self, student: nn.Module) -> nn.Module:
-        """A student of a family with its head where the task needs it."""
+        """A student of a family with its head where the task needs it; what is its teacher under
+        passes has it there already."""
 
     @abstractmethod
     def examples(self, answers: np.ndarray) -> Any:

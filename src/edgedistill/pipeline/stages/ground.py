@@ -60,6 +60,11 @@ class Ground(AnyGround):
         """The validation texts, of which all rows count."""
         return self.encoder.encode(self.data.dataset.texts("validation")), slice(None)
 
+    @property
+    def validation_texts(self) -> list[str]:
+        """The same as they were written."""
+        return self.data.dataset.texts("validation")
+
     def load_teacher(self) -> Any:
         """The teacher as a module in evaluation mode."""
         return self.teacher.load(self.data.dataset)

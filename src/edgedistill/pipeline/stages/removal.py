@@ -16,16 +16,16 @@ import numpy as np
 from edgedistill.core.files import read_json, write_json
 from edgedistill.evaluate.report.removal import Removal
 from edgedistill.models.families import FAMILIES
-from edgedistill.pipeline.stages.artefact import NUM_TIMED, Artefact
-from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.any_ground import AnyGround
+from edgedistill.pipeline.stages.artefact import NUM_TIMED
+from edgedistill.pipeline.stages.student import TrainedStudent
 from edgedistill.pipeline.stages.timing import alternate_files
 
 ROWS = "removal.json"
 
 
-def measure_removal(ground: Ground, artefact: Artefact) -> tuple[Removal, ...]:
-    """What every pass on the network of this artefact took away; empty where there was none."""
-    student = artefact.student
+def measure_removal(ground: AnyGround, student: TrainedStudent) -> tuple[Removal, ...]:
+    """What every pass on the network of this student took away; empty where there was none."""
     accounts = student.training.get("accounts", ())
     if len(accounts) < 2:
         return ()

@@ -11,8 +11,7 @@ import numpy as np
 
 from edgedistill.core.files import read_json, write_json
 from edgedistill.pipeline.pass_options import FIRST, Effect, name_of
-from edgedistill.pipeline.stages.any_ground import Candidate
-from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
 from edgedistill.pipeline.stages.student import build_student
 from edgedistill.pipeline.stages.timing import alternate_files
 from edgedistill.pipeline.store import StageResult
@@ -24,7 +23,7 @@ NUM_TIMED = 100
 
 
 def measure_effects(
-    ground: Ground, family: str, single: Sequence[Mapping[str, Any]]
+    ground: AnyGround, family: str, single: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Effect], StageResult]:
     """The effect of each single pass, by its name, and the stage that measured them.
 
@@ -68,9 +67,10 @@ def measure_effects(
 
 
 def _measured(
-    ground: Ground, family: str, passes: Sequence[Mapping[str, Any]], folder: Path
+    ground: AnyGround, family: str, passes: Sequence[Mapping[str, Any]], folder: Path
 ) -> tuple[Path, float]:
-    """The file of a network, and how far its answers are from the teacher's, in nats."""
+    """The file of a network, and how far its answers are from the teacher's, in nats a text; of a
+    tagger a token, labels of whole texts apart."""
     import torch
 
     from edgedistill.export.onnx import OnnxExporter
@@ -78,9 +78,10 @@ def _measured(
 
     name = name_of(tuple(passes)) or "whole"
     model, _ = build_student(ground, Candidate(family, name, {"passes": [dict(p) for p in passes]}))
-    texts, _ = ground.validation
-    num = min(NUM_TEXTS, len(texts))
-    said = torch.from_numpy(ground.logits(model, texts.part(0, num)))
-    asked = torch.from_numpy(np.asarray(ground.answers.validation[:num]))
+    texts, counted = ground.validation
+    said = ground.logits(model, texts.part(0, min(NUM_TEXTS, len(texts))))
+    rows = np.arange(len(ground.answers.validation))[counted]
+    rows = rows[rows < len(said)]
+    asked = torch.from_numpy(np.asarray(ground.answers.validation[rows]))
     file = OnnxExporter().write(model, to=folder / f"{name}.onnx")
-    return file, float(softened_kl(said, asked, 1.0))
+    return file, float(softened_kl(torch.from_numpy(said[rows]), asked, 1.0))

@@ -148,9 +148,9 @@ def build_student(ground: AnyGround, candidate: Candidate) -> tuple[Any, Any]:
     material = ground.material
     torch.manual_seed(ground.context.spec.seed)
     network = family.build(material, config)
-    shrinking = family.shrinking
-    recipe = shrinking.recipe(config, network) if shrinking else family.recipe
-    return ground.formed(network), recipe
+    if family.shrinking:
+        return network, family.shrinking.recipe(config, network)
+    return ground.formed(network), family.recipe
 
 
 def _round(

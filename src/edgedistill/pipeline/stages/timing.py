@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.runtime.measuring import alternate_ms
 from edgedistill.runtime.session import Session
 
 
 def alternate_files(
-    ground: Ground, files: Sequence[Path], *, num_texts: int, rounds: int = 2
+    ground: AnyGround, files: Sequence[Path], *, num_texts: int, rounds: int = 2
 ) -> list[np.ndarray]:
     """Milliseconds a text of each file, tokenization included, in turn (see `alternate_ms`), on the
     first validation texts and as many threads as the task requires."""
@@ -23,10 +23,10 @@ def alternate_files(
     def caller(session: Session) -> Any:
         def call(text: str) -> None:
             ids = np.array([encoder.ids(text)], np.int64)
-            session.run(ids, np.ones_like(ids))
+            session.run_all(ids, np.ones_like(ids))
 
         return call
 
     sessions = [Session(file.read_bytes(), threads=threads) for file in files]
-    texts = ground.data.dataset.texts("validation")[:num_texts]
+    texts = ground.validation_texts[:num_texts]
     return alternate_ms([caller(session) for session in sessions], texts, rounds=rounds)

@@ -76,7 +76,7 @@ def verify_choice(
     if candidate.family != CONTROL.family and not is_untrained(candidate):
         undistilled = train_student(ground, candidate, distilled=False)
     teacher_file = export_teacher(ground)
-    removal = measure_removal(ground, artefact)
+    removal = measure_removal(ground, artefact.student)
     made = Made(
         ground, tried, artefact, undistilled, linear, teacher_file, together, strategies, removal
     )
