@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MODEL = "model.onnx"
+LITERT_MODEL = "model.tflite"
 LANGUAGE_MODEL = "model.gguf"
 TOKENIZER = "tokenizer.json.gz"
 GUARD = "guard.json"
@@ -20,8 +21,8 @@ GUARD_ARRAYS = "guard.npz"
 GOLDEN = "golden.jsonl"
 MODEL_CARD = "MODEL_CARD.md"
 MODEL_FILES = {
-    "classification": (MODEL,),
-    "extraction": (MODEL,),
+    "classification": (MODEL, LITERT_MODEL),
+    "extraction": (MODEL, LITERT_MODEL),
     "generation": (LANGUAGE_MODEL, MODEL),
 }
 """The file with the network, by kind of task: one of these."""

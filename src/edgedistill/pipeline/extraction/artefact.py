@@ -16,16 +16,17 @@ from edgedistill.pipeline.extraction.outputs import GoldTexts, Said, said_by_fil
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.stages.artefact import (
     FULL,
-    MODEL,
     NUM_TIMED,
     calibration_inputs,
     compress_and_keep,
+    kept_file,
 )
 from edgedistill.pipeline.stages.awareness import export_aware
+from edgedistill.pipeline.stages.other_runtimes import litert_files
 from edgedistill.pipeline.stages.variants import Variant, asked_settings, read_variants
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 
 ROOMS = (
     "export", "compress", "train", "models", "runtime", "evaluate/span_metrics",
@@ -50,8 +51,8 @@ class Artefact:
 
     @property
     def model(self) -> Path:
-        """The compressed ONNX file."""
-        return self.stage.folder / MODEL
+        """The compressed file, in the runtime that it is for."""
+        return kept_file(self.stage.folder)
 
     @property
     def full(self) -> Path:
@@ -88,7 +89,12 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
 
         packed = teacher.encoder.encoder.packed
         trained = export_aware(ground, model, "artefact", folder)
-        compress_and_keep(context, "artefact", folder, calibration, measure, packed, trained)
+        others = litert_files(
+            context, "artefact", model, folder, calibration, context.spec.input.max_tokens
+        )
+        compress_and_keep(
+            context, "artefact", folder, calibration, measure, packed, trained, others
+        )
 
     stage = context.store.stage("artefact", inputs, compute, rooms=ROOMS)
     return Artefact(stage, read_variants(stage.folder))
@@ -99,7 +105,7 @@ def _measured(
 ) -> list[Variant]:
     """Each file on the validation texts, and timed in turn."""
     sessions = {
-        p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
+        p: load_network(file.read_bytes(), threads=required.threads) for p, file in files.items()
     }
     said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
     answers = {p: _answers(found, gold) for p, found in said.items()}
@@ -147,7 +153,7 @@ def _quality(said: Said, gold: GoldTexts) -> float:
     return float(np.mean([exact_counts(gold.found(said.tags), gold.spans).f1, *right]))
 
 
-def _caller(session: Session, gold: GoldTexts) -> Callable[[Any], object]:
+def _caller(session: Network, gold: GoldTexts) -> Callable[[Any], object]:
     def call(text: str) -> None:
         ids = np.array([gold.teacher.encoder.encoder.ids(text)], np.int64)
         session.run_all(ids, np.ones_like(ids))
