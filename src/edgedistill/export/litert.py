@@ -60,7 +60,7 @@ def write_litert(model: nn.Module, *, lengths: Sequence[int], to: Path) -> Path:
         CannotApply: the converter lacks an operator of this network.
     """
     convert = _converter()
-    named = _Named(model.eval().cpu())
+    named = _Named(model.cpu()).eval()
     with _quietly():
         begun: Any = convert
         for length in lengths:

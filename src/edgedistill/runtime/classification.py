@@ -42,7 +42,7 @@ class Classifier:
     ) -> Classifier:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            load_network(files[manifest.model_file], threads=threads or manifest.threads),
+            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
             Tokenizer(files[TOKENIZER]),
             batching=manifest.batching,
             pad_id=manifest.pad_id,

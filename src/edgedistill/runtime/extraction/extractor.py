@@ -62,7 +62,7 @@ class Extractor:
     ) -> Extractor:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            load_network(files[manifest.model_file], threads=threads or manifest.threads),
+            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
             Tokenizer(files[TOKENIZER]),
             batching="single",
             pad_id=manifest.pad_id,
