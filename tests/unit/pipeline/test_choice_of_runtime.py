@@ -143,6 +143,7 @@ def test_the_file_that_is_kept_has_its_runtime_s_name(
     )
     assert measured == [(), ("litert_int8",)]
     assert is_litert(best.passes)
+    assert best.bytes_by_pass == (kept_file(tmp_path).stat().st_size,)
     assert kept_file(tmp_path) == tmp_path / LITERT_MODEL
     assert {f.name for f in tmp_path.iterdir() if f.suffix in (".onnx", ".tflite")} == {
         FULL, LITERT_MODEL,

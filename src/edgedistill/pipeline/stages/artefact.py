@@ -159,12 +159,13 @@ def compress_and_keep(
         files.setdefault(applied, made.file)
         steps.setdefault(applied, (*([trained] if trained else ()), *made.steps))
     files |= others
+    steps |= {passes: (file,) for passes, file in others.items()}
     memory = file_memory(files, tokenizer, calibration, required)
     measured = [
         replace(
             variant,
             bytes_by_pass=bytes_by_pass(
-                variant.size_bytes, files[variant.passes], steps.get(variant.passes, ())
+                variant.size_bytes, files[variant.passes], steps[variant.passes]
             ),
             peak_memory_bytes=memory.get(variant.passes),
         )
