@@ -45,9 +45,10 @@ class MissingExtra(EdgeDistillError):
 
     exit_code = 4
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, *, where: str | None = None) -> None:
         super().__init__(
             f"{feature} needs packages that are not installed",
+            where=where,
             fix=f"pip install 'edgedistill[{extra}]'",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,19 @@ class FileCompression(Section):
     quantisation_aware: AwareSpec | None = None
     """Given (`{}` for its defaults), the student is trained on for INT4 before it is exported: with
     `group_int4` among the passes, which stores the very weights that were trained."""
+
+    runtime: Literal["onnxruntime", "litert", "auto"] = "onnxruntime"
+    """What runs the file (docs/how-to/choose-a-runtime.md): `litert` reads short texts on a CPU in
+    less time; `auto` makes files for both and keeps the one that pays."""
+
+    @model_validator(mode="after")
+    def _is_for_what_runs_it(self) -> Self:
+        if self.runtime != "onnxruntime" and self.asked:
+            raise ValueError(
+                f"runtime: {self.asked[0]} is a pass over a file for ONNX Runtime: leave out the "
+                "passes on the file, or runtime"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stores_what_was_trained(self) -> Self:

@@ -93,6 +93,18 @@ def compressing(
             "num_epochs": 0,
         },
         "student": None,
-        "compress": asked or values.get("compress") or {},
+        "compress": _section(asked, values.get("compress") or {}),
         "requirements": required | {key: each for key, each in limits.items() if each is not None},
     }
+
+
+def _section(asked: dict[str, Any], own: Any) -> Any:
+    """What is asked for, or the file's own section; the runtime that the file names holds for both.
+
+    Args:
+        asked: recipes or search, of the command. own: the section, in any of its forms.
+    """
+    runtime = {"runtime": own["runtime"]} if isinstance(own, dict) and "runtime" in own else {}
+    if asked:
+        return runtime | asked
+    return runtime | {"recipes": list(RECIPES)} if runtime and own == runtime else own

@@ -21,7 +21,7 @@ from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.stages.variants import Variant
 from edgedistill.runtime.guard.catalogue import SCORES
 from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 from edgedistill.tasks.classification import predicted
 
 #: Training rows that a guard score is fitted on: enough for class means, read in seconds.
@@ -42,7 +42,7 @@ class Control:
 def calibrated_guard(ground: Ground, artefact: Artefact) -> FittedGuard:
     """The guard fitted to the outputs of the very file that ships."""
     context = ground.context
-    session = Session(artefact.model.read_bytes(), threads=context.spec.requirements.threads)
+    session = load_network(artefact.model.read_bytes(), threads=context.spec.requirements.threads)
     dataset, encoder = ground.data.dataset, ground.teacher.encoder
 
     def outputs(texts: list[str]) -> Outputs:
@@ -73,7 +73,7 @@ def affordable_guard(
     given: GuardRows,
     spec: TaskSpec | ExtractionSpec,
     variant: Variant,
-    session: Session,
+    session: Network,
     ids: Sequence[np.ndarray],
     *,
     kinds: Sequence[str] = tuple(SCORES),
@@ -103,7 +103,7 @@ def affordable_guard(
 
 
 def _cost_ms(
-    fitted: FittedGuard, rows: Outputs, session: Session, ids: Sequence[np.ndarray]
+    fitted: FittedGuard, rows: Outputs, session: Network, ids: Sequence[np.ndarray]
 ) -> float:
     """What scoring adds to the 95th percentile of one text, in milliseconds.
 
@@ -150,4 +150,4 @@ def model_logits(model: Any, texts: list[str], teacher: Teacher) -> np.ndarray:
 
 def file_logits(model: bytes, texts: list[str], teacher: Teacher) -> np.ndarray:
     """Logits of an ONNX file on texts, one at a time, float32 [n, classes]."""
-    return single_outputs(Session(model, threads=1), teacher.encoder.encode(texts))[0]
+    return single_outputs(load_network(model, threads=1), teacher.encoder.encode(texts))[0]

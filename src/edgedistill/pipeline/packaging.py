@@ -20,18 +20,21 @@ from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.manifest import (
     GOLDEN,
-    MODEL,
     MODEL_CARD,
     TOKENIZER,
     InputLimits,
     Manifest,
 )
+from edgedistill.runtime.networks import MODEL_OF, runtime_of
 from edgedistill.runtime.verification import golden_examples
 
 NUM_GOLDEN = 128
 #: Logits may differ by this much between machines: INT8 kernels round differently.
 GOLDEN_TOLERANCE = 0.25
-PACKAGES = ("edgedistill", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    "ai-edge-litert", "edgedistill", "numpy", "onnx", "onnxruntime", "tokenizers", "torch",
+    "transformers",
+)  # fmt: skip
 
 
 def golden_rows(targets: np.ndarray, num: int = NUM_GOLDEN) -> np.ndarray:
@@ -122,7 +125,7 @@ def write_task_bundle(
         provenance=plain(provenance),
     )
     files = {
-        MODEL: model,
+        MODEL_OF[runtime_of(model)]: model,
         TOKENIZER: tokenizer,
         MODEL_CARD: model_card(spec, dataset, judgements, provenance).encode(),
         **guard.to_files(),

@@ -20,6 +20,7 @@ from edgedistill.core.files import exclusive, require_room, storage_errors
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.own_processes import require_possible
+from edgedistill.pipeline.runtimes import require_runtime
 from edgedistill.pipeline.store import StageResult, Store
 from edgedistill.pipeline.verified import ANSWERS, ARCHIVE, BUNDLE, Verified
 
@@ -92,6 +93,7 @@ def run_task(
     """
     path, runs_dir = Path(path), Path(runs_dir)
     spec = load_task(path, changes)
+    require_runtime(spec, path)
     require_possible(spec, path)
     carry_out = KINDS.load(spec.kind)
     folder = runs_dir / spec.name

@@ -10,9 +10,9 @@ import numpy as np
 from edgedistill.core.errors import BundleError
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.input_check import InputCheck
-from edgedistill.runtime.manifest import MODEL, TOKENIZER, Manifest
+from edgedistill.runtime.manifest import TOKENIZER, Manifest
+from edgedistill.runtime.networks import load_network
 from edgedistill.runtime.prediction import Prediction, abstention
-from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 
@@ -42,7 +42,7 @@ class Classifier:
     ) -> Classifier:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            Session(files[MODEL], threads=threads or manifest.threads),
+            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
             Tokenizer(files[TOKENIZER]),
             batching=manifest.batching,
             pad_id=manifest.pad_id,
@@ -150,6 +150,6 @@ class Classifier:
         if logits.shape != (1, len(self.labels)):
             raise BundleError(
                 f"the model gives {logits.shape[-1]} logits for {len(self.labels)} labels",
-                where=MODEL,
+                where=self.manifest.model_file,
                 fix="make the bundle again",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MODEL = "model.onnx"
+LITERT_MODEL = "model.tflite"
 LANGUAGE_MODEL = "model.gguf"
 TOKENIZER = "tokenizer.json.gz"
 GUARD = "guard.json"
@@ -20,8 +21,8 @@ GUARD_ARRAYS = "guard.npz"
 GOLDEN = "golden.jsonl"
 MODEL_CARD = "MODEL_CARD.md"
 MODEL_FILES = {
-    "classification": (MODEL,),
-    "extraction": (MODEL,),
+    "classification": (MODEL, LITERT_MODEL),
+    "extraction": (MODEL, LITERT_MODEL),
     "generation": (LANGUAGE_MODEL, MODEL),
 }
 """The file with the network, by kind of task: one of these."""
@@ -97,8 +98,12 @@ class Manifest:
     @property
     def model_file(self) -> str:
         """Name of the file with the network."""
+        return self.model_among(self.files)
+
+    def model_among(self, files: Collection[str]) -> str:
+        """Name of the file with the network among these; where there is none, of the usual one."""
         names = MODEL_FILES.get(self.kind, (MODEL,))
-        return next((name for name in names if name in self.files), names[0])
+        return next((name for name in names if name in files), names[0])
 
     @property
     def required_files(self) -> tuple[str, ...]:

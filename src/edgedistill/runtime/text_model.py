@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network
 from edgedistill.runtime.tokenizer import Tokenizer
 
 BATCH_SIZE = 32
@@ -25,7 +25,7 @@ class TextModel:
     """
 
     def __init__(
-        self, session: Session, tokenizer: Tokenizer, *, batching: str, pad_id: int, max_tokens: int
+        self, session: Network, tokenizer: Tokenizer, *, batching: str, pad_id: int, max_tokens: int
     ) -> None:
         self.tokenizer = tokenizer
         self.session = session

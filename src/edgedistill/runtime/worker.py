@@ -68,15 +68,15 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_file(request: dict[str, Any]) -> None:
-    """An ONNX file with its tokenizer beside it, on rows of token ids."""
+    """A model file with its tokenizer beside it, on rows of token ids."""
     from pathlib import Path
 
     import numpy as np
 
-    from edgedistill.runtime.session import Session
+    from edgedistill.runtime.networks import load_network
     from edgedistill.runtime.tokenizer import Tokenizer
 
-    session = Session(Path(request["model"]).read_bytes(), threads=request.get("threads") or 1)
+    session = load_network(Path(request["model"]).read_bytes(), threads=request.get("threads") or 1)
     tokenizer = Tokenizer(Path(request["tokenizer"]).read_bytes())
     for ids in request["ids"]:
         row = np.array([ids], np.int64)

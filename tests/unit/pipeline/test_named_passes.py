@@ -17,13 +17,10 @@ from edgedistill.core.events import Event
 from edgedistill.core.task import DataFiles, DataSpec, TaskSpec
 from edgedistill.core.teachers import ClassifierTeacher
 from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.stages.artefact import (
-    FULL,
-    MODEL,
-    compress_and_keep,
-)
+from edgedistill.pipeline.stages.artefact import FULL, compress_and_keep
 from edgedistill.pipeline.stages.variants import Variant, read_variants, share_of_int8
 from edgedistill.pipeline.store import Store
+from edgedistill.runtime.manifest import MODEL
 
 RNG = np.random.default_rng(0)
 Files = Mapping[tuple[str, ...], Path]

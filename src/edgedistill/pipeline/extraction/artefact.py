@@ -16,16 +16,17 @@ from edgedistill.pipeline.extraction.outputs import GoldTexts, Said, said_by_fil
 from edgedistill.pipeline.extraction.student import Ground, Student
 from edgedistill.pipeline.stages.artefact import (
     FULL,
-    MODEL,
     NUM_TIMED,
     calibration_inputs,
     compress_and_keep,
+    kept_file,
 )
 from edgedistill.pipeline.stages.awareness import export_aware
+from edgedistill.pipeline.stages.other_runtimes import litert_files
 from edgedistill.pipeline.stages.variants import Variant, asked_settings, read_variants
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 
 ANSWERED = "validation_right.npz"
 ROOMS = (
@@ -52,8 +53,8 @@ class Artefact:
 
     @property
     def model(self) -> Path:
-        """The compressed ONNX file."""
-        return self.stage.folder / MODEL
+        """The compressed file, in the runtime that it is for."""
+        return kept_file(self.stage.folder)
 
     @property
     def full(self) -> Path:
@@ -94,7 +95,12 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
         bench = _Bench(GoldTexts(ground.data.rows.validation, teacher), required)
         packed = teacher.encoder.encoder.packed
         trained = export_aware(ground, model, name, folder)
-        best = compress_and_keep(context, name, folder, calibration, bench.measure, packed, trained)
+        others = litert_files(
+            context, name, model, folder, calibration, context.spec.input.max_tokens
+        )
+        best = compress_and_keep(
+            context, name, folder, calibration, bench.measure, packed, trained, others
+        )
         spans, labels = bench.counts[best.passes], bench.labels_right[best.passes]
         columns = (spans.num_right, spans.num_predicted, spans.num_expected)
         np.savez(folder / ANSWERED, spans=np.stack(columns, axis=1), labels=labels)
@@ -114,7 +120,8 @@ class _Bench:
     def measure(self, files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
         gold, required = self.gold, self.required
         sessions = {
-            p: Session(file.read_bytes(), threads=required.threads) for p, file in files.items()
+            p: load_network(file.read_bytes(), threads=required.threads)
+            for p, file in files.items()
         }
         said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
         answers = {p: _answers(found, gold) for p, found in said.items()}
@@ -166,7 +173,7 @@ def quality(counts: FieldCounts, labels_right: np.ndarray) -> float:
     return float(np.mean([counts.f1, *labels_right.mean(axis=0)]))
 
 
-def _caller(session: Session, gold: GoldTexts) -> Callable[[Any], object]:
+def _caller(session: Network, gold: GoldTexts) -> Callable[[Any], object]:
     def call(text: str) -> None:
         ids = np.array([gold.teacher.encoder.encoder.ids(text)], np.int64)
         session.run_all(ids, np.ones_like(ids))

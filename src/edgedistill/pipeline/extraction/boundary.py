@@ -16,7 +16,7 @@ from edgedistill.pipeline.extraction.student import Ground
 from edgedistill.runtime.extraction.labels import value_columns
 from edgedistill.runtime.extraction.reading import labelled, read_tags
 from edgedistill.runtime.guard.catalogue import SCORES
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import load_network
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FittedBoundary:
 def fit(ground: Ground, artefact: Artefact) -> FittedBoundary:
     """Fit both to the outputs of the very file that ships, on training and validation texts."""
     spec, rows = ground.context.spec, ground.data.rows
-    session = Session(artefact.model.read_bytes(), threads=spec.requirements.threads)
+    session = load_network(artefact.model.read_bytes(), threads=spec.requirements.threads)
     encoder = ground.teacher.encoder
 
     def outputs(texts: list[str]) -> Outputs:

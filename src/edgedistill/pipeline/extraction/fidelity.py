@@ -19,7 +19,7 @@ from edgedistill.pipeline.extraction.student import Ground
 from edgedistill.pipeline.stages.variants import LEAST_AGREEMENT, MOST_LOST_ACCURACY
 from edgedistill.runtime.extraction.extractor import Extractor
 from edgedistill.runtime.extraction.labels import value_columns
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 
 #: Validation texts that go through every hop.
 NUM_GOLDEN = 200
@@ -71,5 +71,5 @@ def _bars(num_rows: int) -> dict[str, HopBars]:
     }
 
 
-def _session(file: Path) -> Session:
-    return Session(file.read_bytes(), threads=1)
+def _session(file: Path) -> Network:
+    return load_network(file.read_bytes(), threads=1)

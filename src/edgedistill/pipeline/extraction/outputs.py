@@ -18,7 +18,7 @@ from edgedistill.runtime.extraction.grid import TokenGrid
 from edgedistill.runtime.extraction.labels import best_values
 from edgedistill.runtime.extraction.reading import Reading, labelled, read_tags
 from edgedistill.runtime.extraction.tagging import best_tags, document_logits
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network
 from edgedistill.tasks.extraction.encoding import EncodedDocuments
 
 TextLogits = Sequence[np.ndarray]
@@ -106,8 +106,8 @@ def said_by_rows(documents: EncodedDocuments, logits: np.ndarray, labels: np.nda
     return Said(tags, labels)
 
 
-def said_by_file(session: Session, grids: Sequence[TokenGrid]) -> tuple[Said, Outputs]:
-    """Logits of an ONNX file, one text a call, and what its guard reads of each text."""
+def said_by_file(session: Network, grids: Sequence[TokenGrid]) -> tuple[Said, Outputs]:
+    """Logits of a model file, one text a call, and what its guard reads of each text."""
     found, features, labels = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for grid in grids:
         ids = grid.ids[None].astype(np.int64)

@@ -31,12 +31,12 @@ from edgedistill.runtime.extraction.labels import Label, value_columns
 from edgedistill.runtime.extraction.tagging import document_logits
 from edgedistill.runtime.manifest import (
     GOLDEN,
-    MODEL,
     MODEL_CARD,
     TOKENIZER,
     InputLimits,
     Manifest,
 )
+from edgedistill.runtime.networks import runtime_of
 from edgedistill.runtime.verification import golden_examples
 
 
@@ -92,7 +92,7 @@ def write_extraction_bundle(
         for label in teacher.encoder.labels
     ]
     files = {
-        MODEL: artefact.model.read_bytes(),
+        artefact.model.name: artefact.model.read_bytes(),
         TOKENIZER: teacher.encoder.encoder.packed,
         MODEL_CARD: card(spec, answers, judgements, provenance).encode(),
         **fitted.guard.guard.to_files(),
@@ -141,6 +141,7 @@ def _provenance(ground: Ground, artefact: Artefact) -> dict[str, Any]:
         "teacher weights sha256": ground.teacher.weights_sha256,
         "student": f"{candidate.family} {json.dumps(candidate.options)}",
         "compression": " + ".join(artefact.chosen.passes) or "none",
+        "runtime": runtime_of(artefact.model.read_bytes()),
         "machine": machine(),
         "seed": spec.seed,
         "versions": versions(),

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from edgedistill.pipeline.stages.awareness import AWARE, export_aware
 from edgedistill.pipeline.stages.bounds import bytes_by_pass, paired_retention
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
+from edgedistill.pipeline.stages.other_runtimes import litert_files, only_other
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.stages.variants import (
@@ -34,15 +36,16 @@ from edgedistill.pipeline.stages.variants import (
     asked_passes,
     asked_settings,
     choose_variant,
+    is_litert,
     read_variants,
 )
 from edgedistill.pipeline.store import StageResult
+from edgedistill.runtime.manifest import LITERT_MODEL, MODEL
 from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 from edgedistill.tasks.classification import predicted
 
 FULL = "full.onnx"
-MODEL = "model.onnx"
 RIGHT = "validation_right.npy"
 NUM_CALIBRATION = 256
 ROOMS = (
@@ -67,13 +70,15 @@ class Artefact:
 
     @property
     def batching(self) -> str:
-        """How the runtime may batch: dynamic scales let batch-mates change an answer."""
-        return "single" if "dynamic_int8" in self.chosen.passes else "padded"
+        """How the runtime may batch: dynamic scales let batch-mates change an answer, and LiteRT's
+        shapes are of one text."""
+        passes = self.chosen.passes
+        return "single" if "dynamic_int8" in passes or is_litert(passes) else "padded"
 
     @property
     def model(self) -> Path:
-        """The compressed ONNX file."""
-        return self.stage.folder / MODEL
+        """The compressed file, in the runtime that it is for."""
+        return kept_file(self.stage.folder)
 
     @property
     def full(self) -> Path:
@@ -106,8 +111,9 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         )
         trained = export_aware(ground, model, name, folder)
         best = compress_and_keep(
-            context, name, folder, calibration, bench.measure, teacher.encoder.packed, trained
-        )
+            context, name, folder, calibration, bench.measure, teacher.encoder.packed, trained,
+            litert_files(context, name, model, folder, calibration, teacher.encoder.max_tokens),
+        )  # fmt: skip
         np.save(folder / RIGHT, bench.right[best.passes])
 
     stage = context.store.stage(name, inputs, compute, rooms=ROOMS)
@@ -123,6 +129,7 @@ def compress_and_keep(
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
     tokenizer: bytes,
     trained: Path | None = None,
+    others: Mapping[tuple[str, ...], Path] = MappingProxyType({}),
 ) -> Variant:
     """Make the passes that the task asks for of the export in `folder`, or try every sequence;
     what is kept stays beside it.
@@ -132,6 +139,7 @@ def compress_and_keep(
         measure: of the files by their passes, full precision first.
         tokenizer: as packed in the bundle.
         trained: the export of the student that was trained on for the passes, where it was.
+        others: files for another runtime, by what was done to them.
 
     Raises:
         CannotApply: a pass that the task asks for has nothing to do on this student.
@@ -141,7 +149,8 @@ def compress_and_keep(
     source, before = (trained, (AWARE,)) if trained else (folder / FULL, ())
     files: dict[tuple[str, ...], Path] = {(): folder / FULL}
     steps: dict[tuple[str, ...], Sequence[Path]] = {(): ()}
-    for passes in (asked,) if asked else SEQUENCES:
+    sequences = () if only_other(context.spec) else SEQUENCES
+    for passes in (asked,) if asked else sequences:
         made = apply_passes(passes, source, folder, calibration, asked_at=asked_at)
         for left, reason in made.left_out.items():
             note = f"{' + '.join(passes)}: {left} left out: {reason}"
@@ -149,6 +158,8 @@ def compress_and_keep(
         applied = (*before, *made.passes)
         files.setdefault(applied, made.file)
         steps.setdefault(applied, (*([trained] if trained else ()), *made.steps))
+    files |= others
+    steps |= {passes: (file,) for passes, file in others.items()}
     memory = file_memory(files, tokenizer, calibration, required)
     measured = [
         replace(
@@ -160,18 +171,28 @@ def compress_and_keep(
         )
         for variant in measure(files)
     ]
-    chosen = as_asked(measured) if asked else choose_variant(measured, required)
+    chosen = (
+        as_asked(measured) if asked else choose_variant(
+            measured, required, only_litert=only_other(context.spec)
+        )
+    )  # fmt: skip
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
         context.listener(Event(name, "note", f"{label} {note}"))
     best = next(v for v in chosen if v.kept)
-    shutil.copyfile(files[best.passes], folder / MODEL)
-    for file in folder.glob("*.onnx"):
-        if file.name not in (FULL, MODEL):
+    kept = folder / (LITERT_MODEL if is_litert(best.passes) else MODEL)
+    shutil.copyfile(files[best.passes], kept)
+    for file in [*folder.glob("*.onnx"), *folder.glob("*.tflite")]:
+        if file.name not in (FULL, kept.name):
             file.unlink()
     write_json(folder / VARIANTS, [asdict(v) for v in chosen])
     return best
+
+
+def kept_file(folder: Path) -> Path:
+    """The file that `compress_and_keep` kept."""
+    return next(folder / name for name in (LITERT_MODEL, MODEL) if (folder / name).exists())
 
 
 class _Bench:
@@ -188,7 +209,7 @@ class _Bench:
 
     def measure(self, files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
         sessions = {
-            passes: Session(file.read_bytes(), threads=self.threads)
+            passes: load_network(file.read_bytes(), threads=self.threads)
             for passes, file in files.items()
         }
         answers = {passes: predicted(single_outputs(s, self.encoded)[0]) for passes, s in
@@ -211,7 +232,7 @@ class _Bench:
             for passes, milliseconds in zip(sessions, timed, strict=True)
         ]
 
-    def _caller(self, session: Session) -> Any:
+    def _caller(self, session: Network) -> Any:
         def call(text: str) -> None:
             ids = np.array([self.encoder.ids(text)], np.int64)
             session.run(ids, np.ones_like(ids))
@@ -219,7 +240,7 @@ class _Bench:
         return call
 
 
-def single_outputs(session: Session, texts: Encoded) -> tuple[np.ndarray, np.ndarray]:
+def single_outputs(session: Network, texts: Encoded) -> tuple[np.ndarray, np.ndarray]:
     """(logits, features) with one text a call and no padding: what the runtime does."""
     outputs = []
     for row in range(len(texts)):

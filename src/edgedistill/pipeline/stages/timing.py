@@ -10,7 +10,7 @@ import numpy as np
 
 from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.runtime.measuring import alternate_ms
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.networks import Network, load_network
 
 
 def alternate_files(
@@ -20,13 +20,13 @@ def alternate_files(
     first validation texts and as many threads as the task requires."""
     encoder, threads = ground.encoder, ground.context.spec.requirements.threads
 
-    def caller(session: Session) -> Any:
+    def caller(session: Network) -> Any:
         def call(text: str) -> None:
             ids = np.array([encoder.ids(text)], np.int64)
             session.run_all(ids, np.ones_like(ids))
 
         return call
 
-    sessions = [Session(file.read_bytes(), threads=threads) for file in files]
+    sessions = [load_network(file.read_bytes(), threads=threads) for file in files]
     texts = ground.validation_texts[:num_texts]
     return alternate_ms([caller(session) for session in sessions], texts, rounds=rounds)

@@ -14,6 +14,8 @@ VARIANTS = "variants.json"
 #: A pass may cost this share of the validation answers against full precision.
 MOST_LOST_ACCURACY = 0.003
 LEAST_AGREEMENT = 0.985
+#: What files for that runtime are called after.
+LITERT = "litert_"
 SAME_SIZE = 1.03
 SAME_TIME = 1.15
 
@@ -73,17 +75,26 @@ def as_asked(variants: Sequence[Variant]) -> list[Variant]:
     ]
 
 
-def choose_variant(variants: Sequence[Variant], required: Any) -> list[Variant]:
+def is_litert(passes: Sequence[str]) -> bool:
+    """Whether a file of these passes is for LiteRT."""
+    return any(name.startswith(LITERT) for name in passes)
+
+
+def choose_variant(
+    variants: Sequence[Variant], required: Any, *, only_litert: bool = False
+) -> list[Variant]:
     """Mark the one to keep and give every other one its reason.
 
     Of those that lose no more than MOST_LOST_ACCURACY against full precision: first those within
     size and latency, then the smallest. Sizes within 3 % and times within 15 % of each other count
     as equal (a machine's noise is no reason): there the one nearest to full precision wins.
+    `only_litert`: a file for another runtime is there to compare with alone.
     """
     full = variants[0]
     sound = [
         v for v in variants
         if v.accuracy >= full.accuracy - MOST_LOST_ACCURACY and v.agreement >= LEAST_AGREEMENT
+        and (is_litert(v.passes) or not only_litert)
     ]  # fmt: skip
 
     pool = [v for v in sound if within(v, required)] or sound

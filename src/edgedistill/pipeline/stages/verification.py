@@ -38,6 +38,7 @@ from edgedistill.pipeline.verified import (
 from edgedistill.runtime.bundle import write_archive
 from edgedistill.runtime.classification import Classifier
 from edgedistill.runtime.loading import load
+from edgedistill.runtime.networks import runtime_of
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def _provenance(made: Made) -> dict[str, Any]:
         "student": f"{candidate.family} {json.dumps(candidate.options)}",
         "vocabulary": _vocabulary(made),
         "compression": " + ".join(made.artefact.chosen.passes) or "none",
+        "runtime": runtime_of(made.artefact.model.read_bytes()),
         "machine": machine(),
         "seed": spec.seed,
         "versions": versions(),

@@ -23,8 +23,8 @@ from edgedistill.runtime.extraction.reading import FoundSpan, Reading, read_tags
 from edgedistill.runtime.extraction.tagging import document_logits, tag_names
 from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.input_check import InputCheck
-from edgedistill.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
-from edgedistill.runtime.session import Session
+from edgedistill.runtime.manifest import MANIFEST, TOKENIZER, Manifest
+from edgedistill.runtime.networks import load_network
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 
@@ -62,7 +62,7 @@ class Extractor:
     ) -> Extractor:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            Session(files[MODEL], threads=threads or manifest.threads),
+            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
             Tokenizer(files[TOKENIZER]),
             batching="single",
             pad_id=manifest.pad_id,
@@ -207,7 +207,7 @@ class Extractor:
         raise BundleError(
             f"the model gives logits {logits.shape} for {len(self.manifest.labels)} tags of 2 "
             f"tokens, and {labels.shape[1]} for the {num_values} values of labels",
-            where=MODEL,
+            where=self.manifest.model_file,
             fix="make the bundle again",
         )
 
