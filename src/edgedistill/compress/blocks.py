@@ -1,7 +1,7 @@
 """Matrices in groups of few bits, as ONNX Runtime's MatMulNBits reads them.
 
 The runtime keeps such a matrix small in memory and multiplies in INT8: each token's activations
-are rounded by themselves, so an answer does not depend on its batch-mates.
+are rounded by themselves.
 """
 
 from __future__ import annotations

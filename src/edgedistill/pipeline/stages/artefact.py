@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.compress.passes import SEQUENCES
+from edgedistill.compress.passes import ROUND_AS_THEY_RUN, SEQUENCES
 from edgedistill.compress.sequence import apply_passes
 from edgedistill.core.artefacts import Encoded
 from edgedistill.core.events import Event
@@ -70,10 +70,11 @@ class Artefact:
 
     @property
     def batching(self) -> str:
-        """How the runtime may batch: dynamic scales let batch-mates change an answer, and LiteRT's
-        shapes are of one text."""
+        """How the runtime may batch: no batch-mate may change an answer, and LiteRT's shapes are
+        of one text."""
         passes = self.chosen.passes
-        return "single" if "dynamic_int8" in passes or is_litert(passes) else "padded"
+        alone = not ROUND_AS_THEY_RUN.isdisjoint(passes) or is_litert(passes)
+        return "single" if alone else "padded"
 
     @property
     def model(self) -> Path:
