@@ -36,7 +36,7 @@ def blocks() -> dict[str, list[str]]:
 def test_its_rows_are_read_by_its_task(
     blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
 ) -> None:
-    rows, (text, *more, _) = blocks["json"][0], blocks["yaml"]
+    rows, (text, *more, _, _) = blocks["json"][0], blocks["yaml"]
     assert len(rows.splitlines()) == 3
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
@@ -59,7 +59,7 @@ def test_its_rows_are_read_by_its_task(
 def test_its_label_is_read_by_its_task(
     blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
 ) -> None:
-    (_, rows), (text, *_, more) = blocks["json"], blocks["yaml"]
+    (_, rows), (text, *_, more, _) = blocks["json"], blocks["yaml"]
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
     task, added = yaml.safe_load(text), yaml.safe_load(more)
@@ -69,6 +69,22 @@ def test_its_label_is_read_by_its_task(
     result = check_task(tmp_path / "task.yaml")
     assert result.inspection.no_value == {}
     assert result.inspection.num_labelled == {"kind": {"invoice": 1, "reminder": 2}}
+
+
+def test_its_tagger_may_be_compressed_itself(
+    blocks: dict[str, list[str]], tmp_path: Path, teacher_folder: Path
+) -> None:
+    rows, (text, *_, more) = blocks["json"][0], blocks["yaml"]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(rows, encoding="utf-8")
+    task = yaml.safe_load(text) | yaml.safe_load(more)
+    task["teacher"]["source"] = f"folder:{teacher_folder}"
+    del task["student"]
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    spec = check_task(tmp_path / "task.yaml").spec
+    assert isinstance(spec, ExtractionSpec)
+    assert spec.compress is not None
+    assert spec.compress.recipes == ("small",)
 
 
 def test_its_commands_and_its_program_run(
