@@ -168,8 +168,8 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
     lines += [
         "",
         "What a search of pass sequences (`compress: auto`) finds in twenty minutes, against "
-        "recipes and Olive, is measured by benchmarks/compression_search.py; a causal model, pruned and in "
-        "four bits, by benchmarks/compression_language.py.",
+        "recipes and Olive, is measured by benchmarks/compression_search.py; a causal model, "
+        "pruned and in four bits, by benchmarks/compression_language.py.",
     ]
     return lines
 
