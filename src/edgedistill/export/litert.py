@@ -58,6 +58,7 @@ def write_litert(model: nn.Module, *, lengths: Sequence[int], to: Path) -> Path:
     Raises:
         MissingExtra: the converter is not installed.
         CannotApply: the converter lacks an operator of this network.
+        StorageError: the file cannot be written.
     """
     convert = _converter()
     named = _Named(model.cpu()).eval()
@@ -67,13 +68,15 @@ def write_litert(model: nn.Module, *, lengths: Sequence[int], to: Path) -> Path:
             ones = {name: torch.ones(1, length, dtype=torch.int32) for name in INPUTS}
             begun = begun.signature(f"{SIGNATURE}{length}", named, sample_kwargs=ones)
         try:
-            begun.convert().export(str(to))
+            # As bytes: where it writes the file itself, a full disk ends the process.
+            content = begun.convert().model_content()
         except Exception as error:  # the converter's and MLIR's exceptions share no base but this
             told = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise CannotApply(
                 f"the converter to LiteRT fails on this network: {told}",
                 fix="leave out compress.runtime, or take another student",
             ) from error
+    write_bytes(to, content)
     return to
 
 

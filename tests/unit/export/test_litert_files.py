@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.core.errors import BundleError
+from edgedistill.core.errors import BundleError, StorageError
 from edgedistill.export.litert import round_litert, write_litert
 from edgedistill.models.students.bert_blocks import LabellingTagger, TransformerStudent
 from edgedistill.runtime.litert_session import LiteRtSession
@@ -66,6 +66,13 @@ def test_full_precision_is_full_precision(file: Path, network: TransformerStuden
     assert isinstance(session, LiteRtSession)
     assert session.lengths == LENGTHS
     assert largest_difference(session, network) < 1e-4
+
+
+def test_what_cannot_be_written_is_no_fault_of_the_network(
+    file: Path, network: TransformerStudent
+) -> None:
+    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+        write_litert(network, lengths=LENGTHS, to=file / "full.tflite")
 
 
 def test_rounded_weights_are_smaller_and_near(
