@@ -11,22 +11,38 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from classification_tasks import DATA, cut
 from classification_tasks import write_task as write_quality
 from compression_files import PALETTES, computed_bytes, make_files, scores_of
-from compression_page import Seed, notes, rows_of
-from compression_tasks import INT4, PRUNED, RETENTION, ROUNDED, write_task
+from compression_page import notes, rows_of
+from compression_seed import (
+    FILE,
+    PLAIN,
+    ROUNDED_PLAIN,
+    WHOLE,
+    FileRow,
+    Seed,
+    kept_seeds,
+    load,
+    measured,
+    revision,
+    save,
+)
+from compression_tasks import FAST, INT4, PRUNED, RETENTION, ROUNDED, write_task
 from edgedistill.cli.progress import PlainLines
 from edgedistill.compress.sequence import apply_passes
+from edgedistill.core.files import read_json
 from edgedistill.core.task_file import load_task
 from edgedistill.models.teachers.sources import TOKENIZER
 from edgedistill.pipeline.compression import compress_model
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult
+from edgedistill.pipeline.stages import teacher_file
 from edgedistill.pipeline.stages.artefact import FULL, calibration_inputs
 from edgedistill.pipeline.stages.dataset import PreparedData, prepare_data
-from edgedistill.pipeline.stages.teacher_file import FILE
 from edgedistill.pipeline.store import Store
 from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
@@ -46,11 +62,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a cut of the data; writes nothing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/compression"))
+    parser.add_argument(
+        "--pool", action="store_true", help="a page of the seeds that were measured before, too"
+    )
     arguments = parser.parse_args()
     quick, work = arguments.quick, arguments.work
     numbers = [0] if quick else arguments.seeds
-    command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     seeds = [measure(seed, work, quick=quick) for seed in numbers]
+    if not quick:
+        for each in seeds:
+            save(each)
+    if arguments.pool and not quick:
+        numbers = kept_seeds()
+        seeds = [load(number) for number in numbers]
+    command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     results = [
         Result(claim, *values, unit, bar, bool(holds), numbers, command, machine())
         for claim, values, unit, bar, holds in rows_of(seeds)
@@ -70,7 +95,7 @@ def measure(seed: int, work: Path, *, quick: bool) -> Seed:
     data = cut(work) if quick else DATA
     model, prepared = fine_tuned(seed, data, work, quick=quick)
     runs = {name: compressed(name, seed, model, data, work, quick=quick) for name in RETENTION}
-    full = stage_folder(runs[PRUNED], "teacher-file") / FILE
+    full = stage_folder(runs[PRUNED], "teacher-file") / teacher_file.FILE
     spec = load_task(work / f"clinc150-{PRUNED}-{seed}.yaml")
     encoder = TextEncoder(model / TOKENIZER, spec.input.max_tokens)
 
@@ -87,19 +112,31 @@ def measure(seed: int, work: Path, *, quick: bool) -> Seed:
     files = make_files(full, folder / "whole", calibration)
     artefact = stage_folder(runs[ROUNDED], "artefact")
     plain = apply_passes(INT4, artefact / FULL, folder / "pruned", calibration, asked_at=INT4)
-    before, after = (
-        reading(file).raw(texts)[0].argmax(1) for file in (artefact / FULL, plain.file)
-    )
+    scores = scores_of(full, files, texts, reading)
+    answers = {
+        **{name: _answers(run) for name, run in runs.items()},
+        WHOLE: _answers(runs[FAST], "teacher"),
+        PLAIN: reading(artefact / FULL).raw(texts)[0].argmax(1),
+        ROUNDED_PLAIN: reading(plain.file).raw(texts)[0].argmax(1),
+        **{FILE + score.name: score.answers for score in scores},
+    }
+    targets = prepared.dataset.targets("test")
     return Seed(
         seed,
-        runs,
-        scores_of(full, files, texts, reading),
+        revision(),
+        {name: measured(run) for name, run in runs.items()},
+        read_json(runs[PRUNED].folder / "report.json")["removal"],
+        [FileRow(score.name, score.size_bytes, score.speed) for score in scores],
         full.stat().st_size,
         {name: computed_bytes(full, num) for name, num in PALETTES.items()},
-        prepared.dataset.targets("test"),
-        before,
-        after,
+        {name: given == targets for name, given in answers.items()},
     )
+
+
+def _answers(run: RunResult, model: str = "shipped") -> np.ndarray:
+    """What a run's bundle, or its teacher, said of the test rows; int [rows]."""
+    with np.load(run.answers) as archive:
+        return np.asarray(archive[model])
 
 
 def fine_tuned(seed: int, data: Path, work: Path, *, quick: bool) -> tuple[Path, PreparedData]:

@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from compression_files import PEER, FileScore
-from compression_tasks import FAST, PRUNED, ROUNDED, SHARE
-from edgedistill.core.files import read_json
-from edgedistill.pipeline.run import RunResult
+from compression_files import PEER
+from compression_seed import FILE, PLAIN, ROUNDED_PLAIN, WHOLE, FileRow, Seed
+from compression_tasks import FAST, LIGHT, LIGHT_SHARE, PRUNED, ROUNDED, SHARE
 from strategies_pooled import Spread, pooled_f1, spread
 
-SMALLER, FASTER, KEPT = 8.0, 3.5, {FAST: 0.993, PRUNED: 0.98}
+SMALLER, FASTER, KEPT = 8.0, 3.5, {FAST: 0.993, LIGHT: 0.993, PRUNED: 0.98}
+TITLES = {
+    LIGHT: f"{LIGHT_SHARE:.0%} of the encoder pruned, INT8",
+    FAST: "recipe `fast`",
+    PRUNED: f"{SHARE:.0%} of the encoder pruned",
+}
 #: Share of the accuracy lost to rounding that training for it is to bring back.
 RECOVERED = 0.5
 #: What a file has beside its weights: operators and names.
 MOST_BESIDE = 1.01
 Row = tuple[str, Spread, str, str, bool]
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A fine-tuned model and what became of it.
-
-    `runs`: by way of compression. `files`: of the whole network. `full_bytes`: of its file in full
-    precision. `computed`: bytes by palette. Answers, int [rows]: of the pruned network in full
-    precision and plainly rounded to four bits.
-    """
-
-    seed: int
-    runs: Mapping[str, RunResult]
-    files: Sequence[FileScore]
-    full_bytes: int
-    computed: Mapping[str, int]
-    targets: np.ndarray
-    pruned: np.ndarray
-    rounded: np.ndarray
-
-    def answers(self, name: str, model: str = "shipped") -> np.ndarray:
-        """What a run's bundle, or its teacher, said of the test rows."""
-        with np.load(self.runs[name].answers) as archive:
-            return np.asarray(archive[model])
-
-    def file(self, name: str) -> FileScore:
-        """A file of the whole network."""
-        return next(file for file in self.files if file.name == name)
 
 
 def rows_of(seeds: Sequence[Seed]) -> list[Row]:
@@ -57,11 +32,11 @@ def rows_of(seeds: Sequence[Seed]) -> list[Row]:
 
 def _bundles(seeds: Sequence[Seed]) -> list[Row]:
     rows = list[Row]()
-    for name, title in ((FAST, "recipe `fast`"), (PRUNED, f"{SHARE:.0%} of the encoder pruned")):
-        kept = _kept(seeds, [s.answers(name) for s in seeds])
-        smaller = _over([s.full_bytes / s.runs[name].measurements["size_bytes"] for s in seeds])
-        faster = _over([s.runs[name].measurements["speed_up_p50"] for s in seeds])
-        is_bar = name == FAST
+    for name, title in TITLES.items():
+        kept = _kept(seeds, name)
+        smaller = _over([s.full_bytes / s.ways[name]["size_bytes"] for s in seeds])
+        faster = _over([s.ways[name]["speed_up_p50"] for s in seeds])
+        is_bar = name != PRUNED
         rows += [
             (f"{title}: share of the model's accuracy that is kept", kept, "",
              f"≥ {KEPT[name]:.1%}", kept[0] >= KEPT[name]),
@@ -76,7 +51,7 @@ def _bundles(seeds: Sequence[Seed]) -> list[Row]:
 
 def _proportions(seeds: Sequence[Seed]) -> list[Row]:
     """Of the pruned network in full precision: what went from the layers, the file, the clock."""
-    ends = [(steps[0], steps[-1]) for steps in map(_removal, seeds)]
+    ends = [(s.removal[0], s.removal[-1]) for s in seeds]
     return [
         (f"{SHARE:.0%} pruned, full precision: {title}",
          _over([1 - last[key] / whole[key] for whole, last in ends]), "", bar, holds(
@@ -93,19 +68,20 @@ def _proportions(seeds: Sequence[Seed]) -> list[Row]:
 
 def _files(seeds: Sequence[Seed]) -> list[Row]:
     rows = list[Row]()
-    for name in (file.name for file in seeds[0].files):
+    names = [file.name for file in seeds[0].files]
+    for name in names:
         of = "the peer" if name == PEER else "a pass on the file"
-        files = [s.file(name) for s in seeds]
+        files = [_file(s, name) for s in seeds]
         rows += [
             (f"{name} ({of}): share of the accuracy that is kept",
-             _kept(seeds, [f.answers for f in files]), "", "shown", True),
+             _kept(seeds, FILE + name), "", "shown", True),
             (f"{name}: times smaller, the file alone",
              _over([s.full_bytes / f.size_bytes for s, f in zip(seeds, files, strict=True)]),
              "×", "shown", True),
             (f"{name}: times faster", _over([f.speed[0] for f in files]), "×", "shown", True),
         ]  # fmt: skip
     for name in seeds[0].computed:
-        ratio = _over([s.file(name).size_bytes / s.computed[name] for s in seeds])
+        ratio = _over([_file(s, name).size_bytes / s.computed[name] for s in seeds])
         rows.append((f"{name}: bytes on disk over those computed", ratio, "",
                      f"1 to {MOST_BESIDE:g}",
                      ratio[1] >= 1 and ratio[2] <= MOST_BESIDE))  # fmt: skip
@@ -114,10 +90,7 @@ def _files(seeds: Sequence[Seed]) -> list[Row]:
 
 def _four_bits(seeds: Sequence[Seed]) -> list[Row]:
     """Of the pruned network: what four bits cost, and what training for them brings back."""
-    trained = [s.answers(ROUNDED) for s in seeds]
-    scores = _accuracies(
-        seeds, [s.pruned for s in seeds], [s.rounded for s in seeds], trained
-    )  # fmt: skip
+    scores = _accuracies(seeds, PLAIN, ROUNDED_PLAIN, ROUNDED)
     full, plain, aware = scores.T
     lost, back = spread(100 * (full - plain)), spread(100 * (aware - plain))
     enough = lost[0] > 0 and back[0] >= RECOVERED * lost[0]
@@ -137,20 +110,22 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
         "as they ship, guard and tokenizer included; the control and the linear baseline stand in "
         "their reports. What is kept: pooled over seeds, with 95 % bootstrap intervals over test "
         "rows; other bounds are least and most over the seeds. Files of the whole network are made "
-        "by passes alone, nothing is trained, and are scored once each.",
+        "by passes alone, nothing is trained, and are scored once each. What each seed came to "
+        "row by row stands in `seeds/compression-N.json`; measured by revision "
+        + ", ".join(f"{each.revision} (seed {each.seed})" for each in seeds)
+        + ".",
         "",
         "| way | seed | accuracy | whole model | MB | p50 / p95 ms | times faster | passes "
         "| verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for each in seeds:
-        for name, run in each.runs.items():
-            f = run.measurements
+        for name, f in each.ways.items():
             lines.append(
                 f"| {name} | {each.seed} | {f['accuracy']:.4f} | {f['teacher_accuracy']:.4f} | "
                 f"{f['size_bytes'] / 1e6:.2f} | {f['latency']['p50_ms']:.2f} / "
                 f"{f['latency']['p95_ms']:.2f} | {f['speed_up_p50']:.2f} | {f['passes']} | "
-                f"{'SHIP' if run.ships else 'DO NOT SHIP'} |"
+                f"{'SHIP' if f['ships'] else 'DO NOT SHIP'} |"
             )
     first = seeds[0]
     lines += [
@@ -163,7 +138,7 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
     lines += [
         f"| {step['name'] or 'whole model'} | {step['layer_parameters']:,} | "
         f"{step['parameters']:,} | {step['size_bytes'] / 1e6:.2f} | {step['p50_ms']:.2f} |"
-        for step in _removal(first)
+        for step in first.removal
     ]
     lines += [
         "",
@@ -174,22 +149,19 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
     return lines
 
 
-def _removal(seed: Seed) -> list[dict[str, float]]:
-    steps: list[dict[str, float]] = read_json(seed.runs[PRUNED].folder / "report.json")["removal"]
-    return steps
+def _file(seed: Seed, name: str) -> FileRow:
+    return next(file for file in seed.files if file.name == name)
 
 
-def _kept(seeds: Sequence[Seed], answers: Sequence[np.ndarray]) -> Spread:
+def _kept(seeds: Sequence[Seed], name: str) -> Spread:
     """Accuracy over that of the model in full precision."""
-    whole, mine = _accuracies(seeds, [s.answers(FAST, "teacher") for s in seeds], answers).T
+    whole, mine = _accuracies(seeds, WHOLE, name).T
     return spread(mine / np.maximum(whole, 1e-9))
 
 
-def _accuracies(seeds: Sequence[Seed], *models: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over seeds, float [1 + samples, models]; of each model the answers by seed."""
-    right = np.array(
-        [[a == s.targets for a, s in zip(answers, seeds, strict=True)] for answers in models]
-    )
+def _accuracies(seeds: Sequence[Seed], *models: str) -> np.ndarray:
+    """Mean over seeds, float [1 + samples, models]."""
+    right = np.array([[s.right[name] for s in seeds] for name in models])
     ones = np.ones_like(right)
     return pooled_f1(np.stack([right, ones, ones], axis=-1).astype(np.int64))
 

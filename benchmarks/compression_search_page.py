@@ -71,6 +71,11 @@ class Compared:
         best = self.best(way, other)
         return best is not None and best[1][2] >= 0
 
+    def is_beaten(self, other: Found, way: str) -> bool:
+        """The same by the figures themselves: no less accurate by a single test row."""
+        best = self.best(way, other)
+        return best is not None and best[1][0] >= 0
+
 
 def rows_of(each: Compared, minutes: float) -> list[Row]:
     """The claims."""
@@ -89,10 +94,13 @@ def rows_of(each: Compared, minutes: float) -> list[Row]:
         ))  # fmt: skip
     if points := each.fronts[OLIVE]:
         num = sum(each.is_dominated(point, AUTO) for point in points)
+        beaten = sum(each.is_beaten(point, AUTO) for point in points)
         back = sum(each.is_dominated(point, OLIVE) for point in each.fronts[AUTO])
         rows += [
             ("points of Olive's front that a point of `auto` dominates", _exact(num),
              f"of {len(points)}", "all", num == len(points)),
+            ("of them by figures alone, no interval", _exact(beaten), f"of {len(points)}", "shown",
+             True),
             ("points of `auto` that a point of Olive dominates", _exact(back),
              f"of {len(each.fronts[AUTO])}", "shown", True),
             ("Olive: minutes of its searches", _exact(each.olive.seconds / 60), "min", "shown",

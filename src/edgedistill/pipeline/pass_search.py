@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from edgedistill.core.artefacts import Interval
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json
 from edgedistill.core.requirements import BundleRequirements
@@ -92,8 +93,40 @@ def find_sequences(
             spent += seconds[-1]
             told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
             context.listener(Event("search", "note", told))
+    if short < whole and any(t.artefact for t in trials):
+        keeps = once_whole(ground, make, trials, keeps)
     when = f"after {short} of {whole} epochs"
-    return judged(trials, keeps, context.spec.requirements, when)
+    recipes = [each.name for each in compressed_of(settings)]
+    return judged(trials, keeps, context.spec.requirements, when, recipes)
+
+
+def once_whole(
+    ground: OneGround,
+    make: Callable[[OneGround, Candidate], File],
+    trials: Sequence[Tried[File]],
+    keeps: Keeps[File],
+) -> Keeps[File]:
+    """What trials would keep after a whole training, as the most accurate of them shows.
+
+    That one goes on in any case; what it still loses in the end, as a share of what it lost as a
+    trial, is taken for that of all. Without it every small candidate would be given up for what
+    is only a short training.
+    """
+    context = ground.context
+    best = _most_accurate_first(trials, context.spec.requirements)[0]
+    assert best.artefact
+    before, after = keeps(best.artefact), keeps(make(ground, best.candidate))
+    left = 1.0
+    if before.value < 1:
+        left = min(1.0, max(0.0, (1 - after.value) / (1 - before.value)))
+    told = f"{best.candidate.name}, trained whole, keeps {after.value:.2%} ({before.value:.2%} as a"
+    context.listener(Event("search", "note", f"{told} trial): {left:.0%} of what a trial loses"))
+
+    def foreseen(file: File) -> Interval:
+        short = keeps(file)
+        return Interval(*(1 - left * (1 - x) for x in (short.value, short.low, short.high)))
+
+    return foreseen
 
 
 def _field(
@@ -139,12 +172,19 @@ def _with_epochs(ground: OneGround, num_epochs: int) -> OneGround:
 
 
 def judged(
-    trials: Sequence[Tried[File]], keeps: Keeps[File], required: BundleRequirements, when: str
+    trials: Sequence[Tried[File]],
+    keeps: Keeps[File],
+    required: BundleRequirements,
+    when: str,
+    recipes: Sequence[str] = (),
 ) -> Found[File]:
-    """Who goes on: the smallest that may still meet the requirements, and the most accurate.
+    """Who goes on: the most accurate, the smallest that may meet the requirements, and for each
+    recipe that may, the most accurate of those that are no larger and no slower, so that a search
+    ends no worse than the recipes; then the next smallest, up to a third of the trials.
 
     Args:
-        when: how long all were trained, for the reasons.
+        keeps: what is foreseen after a whole training. when: how long all were trained, for the
+            reasons. recipes: their names.
     """
     made = [t for t in trials if t.artefact]
     if not made:
@@ -152,27 +192,26 @@ def judged(
         return Found([t.candidate for t in trials], [])
     highs = {t.candidate.name: keeps(t.artefact).high for t in made if t.artefact}
 
-    def is_within(t: Tried[File]) -> bool:
-        return bool(t.artefact and within(t.artefact.chosen, required))
-
     def is_hopeful(t: Tried[File]) -> bool:
-        return is_within(t) and highs[t.candidate.name] >= (required.retention or 0.0)
+        enough = highs[t.candidate.name] >= (required.retention or 0.0)
+        return _is_within(t, required) and enough
 
     front = dict(zip([t.candidate.name for t in made], pareto_front(_points(made)), strict=True))
     by_size = sorted(made, key=lambda t: _points([t])[0][1:])
-    by_accuracy = sorted(made, key=lambda t: (not is_within(t), -_points([t])[0][0]))
+    by_accuracy = _most_accurate_first(made, required)
     hopeful = [t for t in by_size if is_hopeful(t) and front[t.candidate.name]]
-    num = num_kept(len(made))
-    kept = {t.candidate.name for t in hopeful[: num - 1]}
-    for t in by_accuracy:
-        if len(kept) < num:
+    rivals = [_rival(t, made) for t in made if t.candidate.name in recipes and is_hopeful(t)]
+    kept = {t.candidate.name for t in (by_accuracy[0], *hopeful[:1], *rivals)}
+    for t in (*hopeful, *by_accuracy):
+        if len(kept) < num_kept(len(made)):
             kept.add(t.candidate.name)
 
     def why(t: Tried[File]) -> str:
-        if not is_within(t):
+        if not _is_within(t, required):
             return "over the size, latency or memory asked for"
         if not is_hopeful(t):
-            return f"keeps at most {highs[t.candidate.name]:.2%}, below the requirement"
+            most = highs[t.candidate.name]
+            return f"would keep at most {most:.2%} trained whole, below the requirement"
         if not front[t.candidate.name]:
             return "another is as good in every respect and better in one"
         return "smaller ones may still meet the requirements"
@@ -184,6 +223,25 @@ def judged(
             for t in trials if t.candidate.name not in kept
         ],
     )  # fmt: skip
+
+
+def _is_within(t: Tried[Any], required: BundleRequirements) -> bool:
+    return bool(t.artefact and within(t.artefact.chosen, required))
+
+
+def _most_accurate_first(
+    trials: Sequence[Tried[File]], required: BundleRequirements
+) -> list[Tried[File]]:
+    """Those that were made; what is over a limit comes last."""
+    made = [t for t in trials if t.artefact]
+    return sorted(made, key=lambda t: (not _is_within(t, required), -_points([t])[0][0]))
+
+
+def _rival(recipe: Tried[File], made: Sequence[Tried[File]]) -> Tried[File]:
+    """The most accurate trial that is no larger and no slower than a recipe's; at worst its own."""
+    _, size_bytes, p95_ms = _points([recipe])[0]
+    lighter = [t for t in made if _points([t])[0][1] <= size_bytes and _points([t])[0][2] <= p95_ms]
+    return max(lighter, key=lambda t: (_points([t])[0][0], t is recipe))
 
 
 def _points(trials: Sequence[Tried[Any]]) -> list[tuple[float, int, float]]:

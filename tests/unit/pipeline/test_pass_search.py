@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from edgedistill.core.artefacts import Interval
 from edgedistill.core.task import Requirements
 from edgedistill.evaluate.intervals import retention_interval
-from edgedistill.pipeline.pass_search import Found, judged
+from edgedistill.pipeline.pass_search import Found, judged, once_whole
 from edgedistill.pipeline.search import Tried
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import RIGHT, Artefact
@@ -72,6 +74,26 @@ def test_the_smallest_that_may_do_and_the_most_accurate_go_on(trials: list[Tried
     assert len(found.finalists) + len(found.others) == len(trials)
 
 
+def test_a_search_ends_no_worse_than_its_recipes(trials: list[Tried]) -> None:
+    required = Requirements(retention=0.5)
+    found = judged(trials, keeps, required, "after 1 of 3 epochs", ["worse"])
+    # The middle one is smaller than the recipe and more accurate.
+    assert finalists(found) == ["tiny", "middle", "big"]
+    found = judged(trials, keeps, required, "after 1 of 3 epochs", ["middle", "worse"])
+    assert finalists(found) == ["tiny", "middle", "big"]
+    # A recipe that cannot do needs no rival.
+    required = Requirements(retention=0.97)
+    found = judged(trials, keeps, required, "after 1 of 3 epochs", ["tiny"])
+    assert "tiny" not in finalists(found)
+
+
+def test_a_recipe_s_rival_is_no_slower(trials: list[Tried], tmp_path: Path) -> None:
+    slow = trial(tmp_path, "slow", accuracy=0.97, mb=4, p95_ms=9.0)
+    required = Requirements(retention=0.5)
+    found = judged([*trials, slow], keeps, required, "after 1 of 3 epochs", ["middle"])
+    assert finalists(found) == ["tiny", "middle", "big"]
+
+
 def test_what_is_over_a_limit_does_not_go_on_while_others_are_within(trials: list[Tried]) -> None:
     found = judged(trials, keeps, Requirements(retention=0.5, size_mb=5.5), "after 1 of 3 epochs")
     assert finalists(found) == ["tiny", "middle"]
@@ -81,6 +103,31 @@ def test_what_is_over_a_limit_does_not_go_on_while_others_are_within(trials: lis
 def test_where_none_will_do_the_most_accurate_go_on(trials: list[Tried]) -> None:
     found = judged(trials, keeps, Requirements(retention=0.999), "after 1 of 3 epochs")
     assert finalists(found) == ["middle", "big"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "tiny"), [(0.99, 0.8), (0.98, 0.6), (0.9, 0.6), (1.0, 1.0)],
+    ids=["half is left", "nothing gained", "worse", "nothing lost"],
+)  # fmt: skip
+def test_trials_are_judged_by_what_the_best_gains_in_the_end(
+    trials: list[Tried], tmp_path: Path, whole: float, tiny: float
+) -> None:
+    ended = trial(tmp_path, "ended", accuracy=whole, mb=9).artefact
+    told = list[str]()
+    context = SimpleNamespace(
+        spec=SimpleNamespace(requirements=Requirements()),
+        listener=lambda event: told.append(event.message),
+    )
+    asked = list[str]()
+
+    def make(ground: Any, candidate: Candidate) -> Any:
+        asked.append(candidate.name)
+        return ended
+
+    foreseen = once_whole(SimpleNamespace(context=context), make, trials, keeps)
+    assert asked == ["big"]
+    assert foreseen(trials[4].artefact).value == pytest.approx(tiny)
+    assert "98.00% as a trial" in told[0]
 
 
 def test_where_every_trial_failed_all_are_left_to_the_search() -> None:
