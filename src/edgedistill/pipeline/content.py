@@ -32,6 +32,7 @@ from edgedistill.pipeline.ensemble_report import ensemble_summary
 from edgedistill.pipeline.evidence import Control
 from edgedistill.pipeline.measurement import Measured
 from edgedistill.pipeline.packaging import machine
+from edgedistill.pipeline.reach import told_reach
 from edgedistill.pipeline.report_basis import (
     CLOSENESS,
     false_abstention_interval,
@@ -77,6 +78,7 @@ def report_content(
         ledger=ledger.hops,
         candidates=candidate_rows(made.tried),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
+        reach=told_reach(made.tried, made.ground.context.spec.requirements),
         strategies=made.strategies,
         versions=versions_of_run(
             made.tried,

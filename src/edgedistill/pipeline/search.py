@@ -26,6 +26,7 @@ from edgedistill.core.requirements import BundleRequirements
 from edgedistill.core.task import StudentSpec
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.context import Context
+from edgedistill.pipeline.reach import told_reach
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import Artefact
 from edgedistill.pipeline.stages.bounds import within as keeps_within
@@ -188,7 +189,10 @@ def search(
             where="requirements.size_mb",
             fix="; ".join(f"{t.candidate.name} {t.reason}" for t in tried),
         )
-    return choose(tried, required)
+    chosen = choose(tried, required)
+    for line in told_reach(chosen, required):
+        context.listener(Event("search", "note", line))
+    return chosen
 
 
 def try_one(

@@ -293,7 +293,8 @@ class Making:
 @dataclass(frozen=True)
 class ReportContent:
     """One report. `created` is an ISO 8601 time; `splits` are (name, rows), `skipped` are
-    candidates that were not tried as (name, reason)."""
+    candidates that were not tried as (name, reason); `reach`: what binds where none meets all that
+    is required."""
 
     task: str
     description: str
@@ -311,6 +312,7 @@ class ReportContent:
     ledger: tuple[Hop, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    reach: tuple[str, ...] = ()
     strategies: StrategiesTried | None = None
     passes: tuple[PassOutcome, ...] = ()
     versions: Versions | None = None

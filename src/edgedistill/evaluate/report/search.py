@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgedistill.evaluate.report.blocks import Block, Cell, Mark, Paragraph, Plots, Section, Table
+from edgedistill.evaluate.report.blocks import (
+    Block,
+    Cell,
+    Items,
+    Mark,
+    Paragraph,
+    Plots,
+    Section,
+    Table,
+)
 from edgedistill.evaluate.report.content import Candidate, PassOutcome, ReportContent
 from edgedistill.evaluate.report.numbers import MISSING, data_size, milliseconds, percent
 from edgedistill.evaluate.report.plots import pareto_plot
@@ -14,6 +23,11 @@ def search_section(content: ReportContent) -> Section:
     """Candidates with their plot, then the passes."""
     blocks: list[Block] = []
     score = content.versions.score if content.versions else "accuracy"
+    if content.reach:
+        blocks += [
+            Paragraph("No candidate meets all that is required, on validation texts:"),
+            Items(content.reach),
+        ]
     if content.candidates:
         blocks += _candidates(content.candidates, score, plotted=content.versions is not None)
     if content.skipped:

@@ -33,6 +33,7 @@ from edgedistill.pipeline.extraction.labels import label_qualities, weights_told
 from edgedistill.pipeline.extraction.measurement import Measured, Shipped, through_bundle
 from edgedistill.pipeline.extraction.outputs import GoldTexts
 from edgedistill.pipeline.packaging import machine
+from edgedistill.pipeline.reach import told_reach
 from edgedistill.pipeline.report_basis import (
     CLOSENESS,
     false_abstention_interval,
@@ -79,6 +80,7 @@ def report_content(
         ledger=tuple(hops),
         candidates=candidate_rows(made.tried),
         skipped=tuple((t.candidate.name, t.reason) for t in made.tried if not t.artefact),
+        reach=told_reach(made.tried, made.ground.context.spec.requirements),
         strategies=made.strategies,
         versions=versions_of_run(
             made.tried,
