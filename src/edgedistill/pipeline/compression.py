@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.core.compression import RECIPES
 from edgedistill.core.errors import SpecError
 from edgedistill.core.events import Listener, silent
+from edgedistill.core.file_compression import FileCompression
 from edgedistill.core.task_file import read_values
 from edgedistill.pipeline.run import RunResult, run_task
 
@@ -17,6 +18,7 @@ from edgedistill.pipeline.run import RunResult, run_task
 SUFFIX = "-compressed"
 #: Kinds of task whose models it takes.
 KINDS = ("classification", "extraction")
+_OF_FILE = FileCompression.model_fields.keys()
 
 
 def compress_model(
@@ -100,6 +102,7 @@ def compressing(
 
 def _section(asked: dict[str, Any], own: Any) -> Any:
     """What is asked for, or the file's own section; the runtime that the file names holds for both.
+    A section that tells of the file alone says nothing of the network: all recipes are tried.
 
     Args:
         asked: recipes or search, of the command. own: the section, in any of its forms.
@@ -107,4 +110,5 @@ def _section(asked: dict[str, Any], own: Any) -> Any:
     runtime = {"runtime": own["runtime"]} if isinstance(own, dict) and "runtime" in own else {}
     if asked:
         return runtime | asked
-    return runtime | {"recipes": list(RECIPES)} if runtime and own == runtime else own
+    tells_of_file_alone = isinstance(own, dict) and own and own.keys() <= _OF_FILE
+    return {"recipes": list(RECIPES)} | own if tells_of_file_alone else own

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from edgedistill.core.compression import CompressSpec
 from edgedistill.core.errors import BudgetExceeded, ModelError, SpecError
 from edgedistill.core.extraction_task import ExtractionSpec
 from edgedistill.core.task import TaskSpec
@@ -141,6 +142,11 @@ def test_the_command_puts_the_model_in_the_place_of_teacher_and_student(tmp_path
     assert changes["student"] is None
     assert changes["compress"] == {"recipes": ["fast"]}
     assert changes["requirements"] == {"retention": 0.9, "size_mb": 6, "latency_p95_ms": 2}
+    task.write_text(f"{task.read_text()}compress: {{artefact: [int8_tables]}}\n")
+    section = compressing(task, "hub:a/b")["compress"]
+    assert section["artefact"] == ["int8_tables"]
+    # A section on the file alone would distil a smaller student.
+    assert CompressSpec(**section).is_of_teacher
     assert compressing(task, "hub:a/b")["teacher"]["source"] == "hub:a/b"
     task.write_text(f"kind: extraction\n{task.read_text()}")
     assert compressing(task, str(tmp_path / "model"), recipes=["fast"])["student"] is None
