@@ -19,15 +19,14 @@ from compression_files import PALETTES, computed_bytes, make_files, scores_of
 from compression_page import notes, rows_of
 from compression_seed import (
     FILE,
+    NAME,
     PLAIN,
     ROUNDED_PLAIN,
     WHOLE,
     FileRow,
     Seed,
-    kept_seeds,
     load,
     measured,
-    revision,
     save,
 )
 from compression_tasks import FAST, INT4, PRUNED, RETENTION, ROUNDED, write_task
@@ -48,6 +47,7 @@ from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 from edgedistill.tasks.classification import TextEncoder
+from kept_seeds import kept, revision
 from results import Result, write_results
 from strategies_scoring import classifier_folder
 
@@ -73,7 +73,7 @@ def main() -> int:
         for each in seeds:
             save(each)
     if arguments.pool and not quick:
-        numbers = kept_seeds()
+        numbers = kept(NAME)
         seeds = [load(number) for number in numbers]
     command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     results = [
@@ -82,7 +82,7 @@ def main() -> int:
     ]
     page = notes(seeds)
     if not quick:
-        write_results("compression", "Compression without a smaller student", results, page)
+        write_results(NAME, "Compression without a smaller student", results, page)
     print("\n".join(page))
     for r in results:
         mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+import kept_seeds
 from edgedistill.cli.progress import PlainLines
 from edgedistill.core.task_file import load_task
 from edgedistill.pipeline.context import Context
-from edgedistill.pipeline.generation.artefact import Artefact, make_artefact, write_file
+from edgedistill.pipeline.generation.artefact import make_artefact, write_file
 from edgedistill.pipeline.generation.course import prepare_ground
 from edgedistill.pipeline.generation.serving import ask, open_model, prompts_of
 from edgedistill.pipeline.generation.student import Ground, train_student
@@ -21,7 +22,11 @@ from edgedistill.runtime.generation.json_grammar import json_grammar
 from edgedistill.runtime.generation.onnx_network import OnnxNetwork
 from edgedistill.runtime.generation.sampling import log_softmax
 from generation_runtime import Spread, Timed
+from kept_seeds import revision
 
+NAME = "compression-language"
+#: Before the names of arrays.
+_ANSWERS, _DISTANCES = "answers: ", "distances: "
 FULL, PLAIN, AWQ = "onnx_f32", "onnx_int4", "onnx_awq_int4"
 TYPES = (FULL, "onnx_int8", PLAIN, AWQ, "onnx_gptq_int4")
 
@@ -45,15 +50,17 @@ class Distances:
 @dataclass(frozen=True)
 class Measured:
     """One seed. `answers`: texts on the test split ("" for none) by type, of the `teacher`, and
-    `expected`; `rates`: tokens a second of the AWQ file over those of another."""
+    `expected`; `rates`: tokens a second of the AWQ file over those of another; `validated`: what
+    validation said of a type. `revision`: of the code that measured it."""
 
     seed: int
+    revision: str
     parameters: dict[str, int]
     answers: dict[str, np.ndarray]
     distances: dict[str, Distances]
     size_bytes: dict[str, int]
     rates: dict[str, Spread]
-    artefact: Artefact
+    validated: dict[str, str]
 
 
 def measure(task: Path, work: Path, listener: PlainLines, *, num_timed: int) -> Measured:
@@ -82,15 +89,42 @@ def measure(task: Path, work: Path, listener: PlainLines, *, num_timed: int) -> 
     answers["expected"] = np.array([row.response for row in ground.data.rows.test])
     found = Measured(
         spec.seed,
+        revision(),
         {"teacher": _count(teacher), "student": _count(model)},
         answers,
         _distances(ground, files, prompts),
         {name: file.stat().st_size for name, file in files.items()},
         _rates(ground, files, prompts[:num_timed]),
-        artefact,
+        {
+            v.kind: f"{v.score:.4f}, {v.agreement:.1%}, {'ships' if v.kept else v.reason}"
+            for v in artefact.variants
+        },
     )
     peer.unlink()
     return found
+
+
+def save(each: Measured) -> None:
+    """Keep a seed beside the page."""
+    told = {key: value for key, value in vars(each).items() if key not in ("answers", "distances")}
+    arrays = {f"{_ANSWERS}{name}": texts for name, texts in each.answers.items()}
+    arrays |= {
+        f"{_DISTANCES}{name}": np.stack([*vars(rows).values()])
+        for name, rows in each.distances.items()
+    }
+    kept_seeds.save(NAME, each.seed, told, arrays)
+
+
+def load(seed: int) -> Measured:
+    """As `save` kept it."""
+    told, arrays = kept_seeds.load(NAME, seed)
+    told["rates"] = {name: tuple(rate) for name, rate in told["rates"].items()}
+
+    def of(kind: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
+
+    distances = {name: Distances(*rows) for name, rows in of(_DISTANCES).items()}
+    return Measured(**told, answers=of(_ANSWERS), distances=distances)
 
 
 def _count(model: Any) -> int:

@@ -111,7 +111,7 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
         "their reports. What is kept: pooled over seeds, with 95 % bootstrap intervals over test "
         "rows; other bounds are least and most over the seeds. Files of the whole network are made "
         "by passes alone, nothing is trained, and are scored once each. What each seed came to "
-        "row by row stands in `seeds/compression-N.json`; measured by revision "
+        "row by row stands in `seeds/compression-N.npz`; measured by revision "
         + ", ".join(f"{each.revision} (seed {each.seed})" for each in seeds)
         + ".",
         "",

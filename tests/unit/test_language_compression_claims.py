@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,8 @@ def measured(bench: ModuleType, wrong: dict[str, int], apart: dict[str, float]) 
     rates = dict.fromkeys((bench.FULL, bench.PLAIN, bench.AWQ, "teacher"), (2.0, 1.5, 2.5))
     size = {name: 1000 * (i + 1) for i, name in enumerate(("teacher", *bench.TYPES))}
     return files.Measured(
-        0, {"teacher": 100, "student": 48}, answers, distances, size, rates,
-        SimpleNamespace(variants=()),
+        0, "abc1234", {"teacher": 100, "student": 48}, answers, distances, size, rates,
+        {bench.FULL: "0.9, 100.0%, ships"},
     )  # fmt: skip
 
 
@@ -114,3 +114,16 @@ def test_the_task_is_the_generation_benchmark_s_with_another_student(
     from edgedistill.core.generation_task import GenerationSpec
 
     assert GenerationSpec.model_validate(written).student.weight_types == bench.TYPES
+
+
+def test_what_is_kept_is_read_again(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = importlib.import_module("compression_language_files")
+    monkeypatch.setattr(importlib.import_module("kept_seeds"), "FOLDER", tmp_path)
+    each = measured(bench, {bench.PLAIN: 20, bench.AWQ: 2}, {bench.PLAIN: 0.3, bench.AWQ: 0.1})
+    files.save(each)
+    again = files.load(0)
+    assert bench.rows_of([again]) == bench.rows_of([each])
+    assert bench.notes([again]) == bench.notes([each])
+    assert f"| 0 | {bench.FULL} |" in "\n".join(bench.notes([again]))
