@@ -30,10 +30,13 @@ COARSE = {
     "mixed_int4_int8": 0.85, "palette_16": 0.85, "sparse_half": 0.6, "sparse_two_of_four": 0.6,
 }  # fmt: skip
 #: How far outputs may be off, relative to their norm: what one matrix of normal weights loses. FP16
-#: keeps 11 bits; INT8 by rows errs by its step of 2 · 3 σ / 254 over √12, twice that with fixed
-#: ranges of activations on top; four bits by 2 · 2.1 σ / 15 over √12, in groups of 32; what is set
-#: to zero, the smaller half or that of every four, has 7 % or 9 % of the squares.
-MOST_ERROR = {"float16": 2**-11, "int8": 0.007, "static": 0.03, "four bits": 0.08, "sparse": 0.3}
+#: keeps 11 bits, bfloat16 8; INT8 by rows errs by its step of 2 · 3 σ / 254 over √12, twice that
+#: with fixed ranges of activations on top; four bits by 2 · 2.1 σ / 15 over √12, in groups of 32;
+#: what is set to zero, the smaller half or that of every four, has 7 % or 9 % of the squares.
+MOST_ERROR = {
+    "float16": 2**-11, "bfloat16": 2**-8, "int8": 0.007, "static": 0.03, "four bits": 0.08,
+    "sparse": 0.3,
+}  # fmt: skip
 FOUR_BITS = ("int4_tables", "group_int4", "awq_int4", "gptq_int4", "mixed_int4_int8", "palette_16")
 #: A pass that finds nothing to do may add this much (operators, scales, names).
 MOST_OVERHEAD_BYTES = 6_000
@@ -46,8 +49,8 @@ NOTHING_TO_DO: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             "static_int8", "static_int8_entropy", "static_int8_percentile", "group_int8",
-            "group_int4", "awq_int4", "gptq_int4", "weight_int8", "float16_weights", "sparse_half",
-            "sparse_two_of_four",
+            "group_int4", "awq_int4", "gptq_int4", "weight_int8", "float16_weights",
+            "bfloat16_weights", "sparse_half", "sparse_two_of_four",
         ),
         ("linear",),  # tables alone
     ),
@@ -74,7 +77,7 @@ def calibration(material: Material) -> list[Mapping[str, np.ndarray]]:
 
 
 def test_there_are_passes_and_every_sequence_names_them() -> None:
-    assert len(PASSES) >= 18
+    assert len(PASSES) >= 19
     assert set(get_args(FilePass)) == set(PASSES)
     assert SEQUENCES[0] == ()
     order = TypeAdapter(FilePasses)

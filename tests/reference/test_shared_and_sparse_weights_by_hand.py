@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill.compress.half import Float16Weights
+from edgedistill.compress.half import Bfloat16Weights, Float16Weights
 from edgedistill.compress.palette import (
     Palette16,
     Palette256,
@@ -21,7 +22,7 @@ from edgedistill.compress.palette import (
     stored_bytes,
 )
 from edgedistill.compress.sparse import SparseHalf, SparseTwoOfFour, larger_half, two_of_four
-from edgedistill.compress.symmetric import quantise
+from edgedistill.compress.symmetric import in_bfloat, quantise
 from edgedistill.compress.tables import Int4Tables, Int8Tables
 from edgedistill.core.errors import CannotApply
 from edgedistill.runtime.session import session_options
@@ -163,6 +164,49 @@ def test_float16_matrices_read_back_to_eleven_bits(tmp_path: Path) -> None:
     expected = np.clip(weights, -65504, 65504)
     np.testing.assert_allclose(read_back(small, "MatMul", 100), expected, rtol=2**-11, atol=1e-7)
     assert small.stat().st_size < 0.55 * full.stat().st_size
+
+
+def float_of(bits: list[int]) -> np.ndarray:
+    return np.array(bits, np.uint32).view(np.float32)
+
+
+def torch_bfloat(values: np.ndarray) -> np.ndarray:
+    """torch's own rounding to bfloat16, widened again."""
+    return np.asarray(torch.from_numpy(values.copy()).to(torch.bfloat16).float())
+
+
+def test_bfloat16_rounds_as_torch_does() -> None:
+    edges = float_of([
+        0, 1 << 31, 1, 0x7FFF, 0x8000, 0x8001, 0x18000, 0x7F8000,  # zeros, denormals, their ties
+        0x3F808000, 0x3F818000, 0x3F808001, 0xBF807FFF,  # ties to even, up and down; beside ties
+        0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF, 0xFF7FFFFF,  # the largest that stays finite, and beyond
+        0x7F800000, 0xFF800000,
+    ])  # fmt: skip
+    any_finite = RNG.integers(0, 0x7F800000, 200_000).astype(np.uint32).view(np.float32)
+    values = np.concatenate([edges, any_finite, -any_finite, [np.float32(np.nan)]])
+    found = in_bfloat(values).astype(np.float32)
+    expected = torch_bfloat(values)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found[:-1]), np.signbit(expected[:-1]))
+    assert found[:8].tolist() == float_of(
+        [0, 1 << 31, 0, 0, 0, 0x10000, 0x20000, 0x800000]
+    ).tolist()  # fmt: skip
+    assert found[12] < np.inf
+    assert np.isposinf(found[13])
+
+
+def test_bfloat16_matrices_read_back_as_torch_rounds_them(tmp_path: Path) -> None:
+    weights = RNG.normal(size=(100, 64)).astype(np.float32)
+    weights[0, :3] = [1e30, 1e-30, -1e-40]
+    full = save("MatMul", weights, tmp_path / "full.onnx")
+    small = Bfloat16Weights()(full, to=tmp_path / "small.onnx", calibration=[])
+    rounded = torch_bfloat(weights)
+    np.testing.assert_array_equal(read_back(small, "MatMul", 100), rounded)
+    assert stored_bytes(small) == weights.size * 2
+    assert not np.array_equal(rounded, weights)
+    again = save("MatMul", rounded, tmp_path / "full.onnx")
+    kept = Bfloat16Weights()(again, to=tmp_path / "small.onnx", calibration=[])
+    np.testing.assert_array_equal(read_back(kept, "MatMul", 100), rounded)
 
 
 @pytest.mark.parametrize("width", [64, 65, 67])

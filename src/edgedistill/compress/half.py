@@ -1,7 +1,8 @@
-"""Matrices in IEEE half precision on the disk, widened once when the model is loaded."""
+"""Matrices in sixteen bits on the disk, widened once when the model is loaded."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -10,11 +11,11 @@ import numpy as np
 import onnx
 
 from edgedistill.compress.expansion import take_out, with_matrices
-from edgedistill.compress.symmetric import in_half
+from edgedistill.compress.symmetric import in_bfloat, in_half
 
 
-class Float16Weights:
-    """Half the bytes, eleven bits of each weight; values beyond half precision's range are cut."""
+class _SixteenBits(ABC):
+    """Stores matrices narrow and widens them by an operator that plain ONNX has."""
 
     needs_calibration: ClassVar[bool] = False
 
@@ -24,7 +25,25 @@ class Float16Weights:
         model, matrices = with_matrices(artefact)
         for matrix in matrices:
             values, make = take_out(model.graph, matrix)
-            make.add("Cast", [make.keep("half", in_half(values))], to=onnx.TensorProto.FLOAT)
+            make.add("Cast", [make.keep("half", self._narrow(values))], to=onnx.TensorProto.FLOAT)
             make.insert(0, matrix.name)
         onnx.save(model, to)
         return to
+
+    @abstractmethod
+    def _narrow(self, values: np.ndarray) -> np.ndarray:
+        """The values in sixteen bits."""
+
+
+class Float16Weights(_SixteenBits):
+    """IEEE half precision: eleven bits of each weight; what is beyond its range is cut."""
+
+    def _narrow(self, values: np.ndarray) -> np.ndarray:
+        return in_half(values)
+
+
+class Bfloat16Weights(_SixteenBits):
+    """bfloat16: eight bits of each weight and FP32's range; what was trained in it stays exact."""
+
+    def _narrow(self, values: np.ndarray) -> np.ndarray:
+        return in_bfloat(values)

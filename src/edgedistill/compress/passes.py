@@ -21,6 +21,7 @@ PASSES = Catalogue(
         "mixed_int4_int8": "edgedistill.compress.mixed:MixedInt4Int8",
         "weight_int8": "edgedistill.compress.weights:WeightInt8",
         "float16_weights": "edgedistill.compress.half:Float16Weights",
+        "bfloat16_weights": "edgedistill.compress.half:Bfloat16Weights",
         "sparse_half": "edgedistill.compress.sparse:SparseHalf",
         "sparse_two_of_four": "edgedistill.compress.sparse:SparseTwoOfFour",
         "palette_16": "edgedistill.compress.palette:Palette16",

@@ -22,6 +22,7 @@ _QUANTISED = {
 #: Types that weights have in a file that a pass has been over.
 _NARROW = {
     onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
 }  # fmt: skip
 
 

@@ -1,11 +1,14 @@
-"""Symmetric INT8 and half precision: the arithmetic that the passes share."""
+"""Symmetric INT8 and sixteen bits: the arithmetic that the passes share."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from edgedistill.core.weight_groups import is_large
+
+_BFLOAT16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 
 
 def is_large_matrix(tensor: onnx.TensorProto) -> bool:
@@ -33,3 +36,9 @@ def in_half(values: np.ndarray) -> np.ndarray:
     """Half precision; what is beyond its range is cut to it."""
     limit = np.finfo(np.float16).max
     return np.asarray(np.clip(values, -limit, limit), np.float16)
+
+
+def in_bfloat(values: np.ndarray) -> np.ndarray:
+    """bfloat16, the nearest one, of two equally near the even one; NaN and infinities stay, and
+    the few floats nearer to 2^128 than to its largest become infinite, as the format has it."""
+    return np.asarray(values.astype(_BFLOAT16))

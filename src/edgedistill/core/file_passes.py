@@ -14,7 +14,7 @@ FilePass: TypeAlias = Literal[
     "float16_tables", "int8_tables", "int4_tables",
     "dynamic_int8", "static_int8", "static_int8_entropy", "static_int8_percentile",
     "group_int8", "group_int4", "awq_int4", "gptq_int4", "mixed_int4_int8",
-    "weight_int8", "float16_weights", "sparse_half", "sparse_two_of_four",
+    "weight_int8", "float16_weights", "bfloat16_weights", "sparse_half", "sparse_two_of_four",
     "palette_16", "palette_256",
 ]  # fmt: skip
 
@@ -31,6 +31,7 @@ _TAKES = {
     "int4_tables": frozenset({_TABLES}),
     "weight_int8": _WIDENED,
     "float16_weights": _WIDENED,
+    "bfloat16_weights": _WIDENED,
     "sparse_half": _WIDENED,
     "sparse_two_of_four": _WIDENED,
     "palette_16": _ALL,

@@ -32,6 +32,7 @@ def load(folder: Path, passes: str, task: str = CLASSIFICATION) -> tuple[str, ..
         "[int4_tables, awq_int4]",
         "[awq_int4, int4_tables, float16_weights]",
         "[int8_tables, dynamic_int8, weight_int8]",
+        "[float16_tables, group_int8, bfloat16_weights]",
         "[int8_tables, static_int8_entropy, palette_256]",
     ],
 )
@@ -48,6 +49,10 @@ def test_an_order_in_which_each_finds_something_passes(
         ("[int4_tables, float16_tables]", "float16_tables would find nothing after int4_tables"),
         ("[weight_int8, dynamic_int8]", "dynamic_int8 would find nothing after weight_int8"),
         ("[awq_int4, gptq_int4]", "gptq_int4 would find nothing after awq_int4"),
+        (
+            "[float16_weights, bfloat16_weights]",
+            "bfloat16_weights would find nothing after float16_weights",
+        ),
         ("[palette_16, weight_int8]", "weight_int8 would find nothing after palette_16"),
         ("[palette_16, palette_256]", "palette_256 would find nothing after palette_16"),
         ("[int4_tabels]", "int4_tabels"),

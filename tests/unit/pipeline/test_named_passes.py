@@ -110,3 +110,6 @@ def test_a_size_forecast_follows_the_passes_that_are_named() -> None:
     assert share_of_int8(("palette_256",)) == 1.0
     for passes in (("palette_16",), ("int4_tables", "dynamic_int8"), ("awq_int4",)):
         assert 0.5 < share_of_int8(passes) < 0.7
+    for passes in (("bfloat16_weights",), ("float16_tables", "float16_weights")):
+        assert share_of_int8(passes) == 2.0
+    assert share_of_int8(("int8_tables", "float16_weights")) == 1.0

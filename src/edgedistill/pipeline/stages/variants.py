@@ -56,6 +56,8 @@ def asked_passes(spec: Any) -> tuple[str, ...]:
 
 def share_of_int8(passes: Sequence[str]) -> float:
     """Bytes of a file that these passes make, roughly, over those with INT8 throughout."""
+    if passes and all("float16" in name for name in passes):
+        return 2.0
     return 0.55 if any("int4" in name or name == "palette_16" for name in passes) else 1.0
 
 
