@@ -47,8 +47,9 @@ def plan(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="How the weights are stored: one of the table's names, mixed, or ROLE=FORMAT,… "
-            "Left out: as published, or whatever keeps the budget.",
+            help="How the weights are stored: one of the table's names (fp16, onnx_int4, "
+            "gguf_q4_k, …), mixed, or ROLE=FORMAT,… Left out: as published, or whatever keeps the "
+            "budget.",
             show_default=False,
         ),
     ] = None,
@@ -110,6 +111,7 @@ def plan(
       $ edgedistill plan llama-3.1-8b
       $ edgedistill plan my-model/ --max-mb 500 --max-memory-mb 900 --context 8192
       $ edgedistill plan llama-3.1-8b --scheme attention=int8,mlp=int4_g32
+      $ edgedistill plan smollm2-135m --scheme onnx_awq_int4 --kv f32
       $ edgedistill plan llama-3.1-8b --draft llama-3.2-1b --lora-rank 16 \\
           --num-adapters 3 --scheme awq_g128 --draft-scheme gguf_q4_k
     """

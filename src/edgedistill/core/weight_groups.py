@@ -7,6 +7,9 @@ from __future__ import annotations
 
 #: Weights of an output that share a scale, where the layer is as wide.
 GROUP = 128
+#: The same where weights take eight bits: token tables and heads of language models in ONNX, and
+#: their other matrices. A weight takes 9 bits with its part of the scale, as in q8_0 of GGUF's.
+EIGHT_BIT_GROUP = 32
 #: What ONNX Runtime's MatMulNBits asks of a group: a power of two, and no smaller.
 _LEAST_GROUP = 16
 #: Smaller matrices are left alone: their bytes do not pay for the extra operators.

@@ -14,3 +14,5 @@ ONNX_TYPES: tuple[str, ...] = tuple(k for k in get_args(WeightType) if k.startsw
 FOUR_BITS = ("onnx_int4", "onnx_awq_int4", "onnx_gptq_int4")
 #: Those of them that are fitted to training rows.
 FITTED = FOUR_BITS[1:]
+#: A protobuf message holds no more; weights beside the file would not be covered by its digest.
+MOST_ONNX_BYTES = 2**31 - 2**20

@@ -23,12 +23,11 @@ from onnx import TensorProto, helper
 
 from edgedistill.core.errors import ModelError, SpecError
 from edgedistill.core.files import storage_errors
+from edgedistill.core.weight_types import MOST_ONNX_BYTES
 from edgedistill.export.onnx_weights import DOMAIN, WEIGHTS, Graph, Weights, finite
 
 OPSET, IR_VERSION = 23, 11
 ARCHITECTURE = "llama"
-#: A protobuf message holds no more; weights beside the file would not be covered by its digest.
-MOST_BYTES = 2**31 - 2**20
 _ROTATIONS = ("default", "linear", "llama3")
 
 
@@ -66,7 +65,7 @@ def write_onnx_language(model: Any, *, to: Path, kind: str = "onnx_f32") -> Onnx
     graph = Graph()
     outputs = _add_network(graph, model, WEIGHTS[kind](graph))
     proto = _model(graph, model.config, outputs)
-    if proto.ByteSize() > MOST_BYTES:
+    if proto.ByteSize() > MOST_ONNX_BYTES:
         raise ModelError(
             f"{proto.ByteSize():,} bytes do not fit into one ONNX file", fix="a GGUF type"
         )

@@ -14,9 +14,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgedistill.core.errors import ModelError
+from edgedistill.core.weight_groups import EIGHT_BIT_GROUP as BLOCK
 
-#: Weights that share a scale. With 32, as q8_0 of GGUF has it, a weight takes 9 bits.
-BLOCK = 32
 #: Bits that stand for a weight of zero.
 ZERO = 128
 #: Where ONNX Runtime keeps operators that are not in the standard.

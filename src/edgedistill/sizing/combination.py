@@ -53,6 +53,15 @@ class System:
             self._sized[key, scheme.name] = scheme.store(network)
         return self._sized[key, scheme.name]
 
+    def refusal(self, scheme: Scheme) -> str | None:
+        """Why the system cannot be stored with the model in `scheme`, as the end of a sentence
+        that begins with the scheme; None: it can."""
+        own = scheme.refuses(self.network)
+        if own is not None or self.draft is None or self.draft_scheme is not None:
+            return own
+        of_draft = scheme.refuses(self.draft)
+        return None if of_draft is None else f"is the draft's too, and {of_draft}"
+
     def combination(self, scheme: Scheme, precision: str, context: int) -> Combination:
         """The whole system with the model in `scheme`; raises SpecError as `peak` does."""
         network = self.network

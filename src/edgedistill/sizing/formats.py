@@ -57,6 +57,23 @@ class Grouped:
 
 
 @dataclass(frozen=True)
+class FilledGroups:
+    """Whole numbers of `bits` bits, symmetric; `group` of a row have an F32 scale, and the last
+    group of a row is filled with zeros, as ONNX Runtime's MatMulNBits reads them."""
+
+    bits: int
+    group: int
+
+    def __call__(self, tensor: Tensor) -> list[Stored]:
+        rows, width = _matrix(tensor)
+        groups = -(-width // self.group)
+        return [
+            array(tensor.name, "U8", (rows, groups, self.group * self.bits // 8)),
+            array(f"{tensor.name}.scales", "F32", (rows, groups)),
+        ]
+
+
+@dataclass(frozen=True)
 class Awq:
     """Four bits by groups as AutoAWQ packs them: eight weights to an I32, F16 scales, zeros.
 

@@ -23,12 +23,13 @@ from edgedistill.sizing.combination import Combination, System
 from edgedistill.sizing.config_file import ModelConfig, read_config
 from edgedistill.sizing.network import Network
 from edgedistill.sizing.parts import Adapters, Part, adapters, router
-from edgedistill.sizing.schemes import Scheme, Sized, scheme, schemes_for
+from edgedistill.sizing.schemes import ONNX_NOTES, Scheme, Sized, scheme, schemes_for
 
 #: Scheme of a checkpoint as it is published, by the type of its numbers.
 PUBLISHED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 DEFAULT_CONTEXT = 4096
 _MOST_NEAREST = 5
+_ONNX_CACHE = "f32"
 _STEPS = (512, 2048, 8192, 32_768, 131_072)
 
 
@@ -95,10 +96,10 @@ def make_plan(source: str, wishes: Wishes) -> Plan:
     system = System(network, *_draft(wishes), _others(network, wishes, _tokenizer(config)))
     published = scheme(PUBLISHED.get(network.stored_as, "fp32"))
     asked = scheme(wishes.scheme) if wishes.scheme else None
-    if asked is not None and not asked.fits(network):
-        names = ", ".join(each.name for each in schemes_for(network))
-        raise SpecError(f"{asked.name} is for models that write", where="--scheme",
-                        fix=f"one of: {names}")  # fmt: skip
+    possible = [each for each in schemes_for(network) if system.refusal(each) is None]
+    if asked is not None and (why := system.refusal(asked)) is not None:
+        raise SpecError(f"{asked.name} {why}", where="--scheme",
+                        fix=f"one of: {', '.join(each.name for each in possible)}")  # fmt: skip
     if wishes.precision is not None and not network.is_causal:
         raise SpecError("an encoder keeps no keys and values", where="--kv", fix="leave it out")
     precisions = precisions_for(network, wishes.precision)
@@ -107,7 +108,7 @@ def make_plan(source: str, wishes: Wishes) -> Plan:
     kept: list[Combination] = []
     nearest = None
     if budget is not None:
-        choices = Choices([asked] if asked else schemes_for(network), precisions, context)
+        choices = Choices([asked] if asked else possible, precisions, context)
         kept = feasible(system, choices, budget)
         if kept:
             chosen = kept[0]
@@ -121,7 +122,7 @@ def make_plan(source: str, wishes: Wishes) -> Plan:
     return Plan(
         source=source,
         network=network,
-        notes=list(_notes(config, network, system, context)),
+        notes=list(_notes(config, network, system, chosen)),
         sizes=[(each, system.sized(network, each, "model")) for each in listed],
         cache=_cache(network, context),
         chosen=chosen,
@@ -157,7 +158,11 @@ def _draft(wishes: Wishes) -> tuple[Network | None, Scheme | None]:
     network = network_of(read_config(wishes.draft))
     if not network.is_causal:
         raise SpecError("an encoder proposes no tokens", where="--draft", fix="a decoder")
-    return network, scheme(wishes.draft_scheme) if wishes.draft_scheme else None
+    chosen = scheme(wishes.draft_scheme) if wishes.draft_scheme else None
+    if chosen is not None and (why := chosen.refuses(network)) is not None:
+        names = ", ".join(each.name for each in schemes_for(network))
+        raise SpecError(f"{chosen.name} {why}", where="--draft-scheme", fix=f"one of: {names}")
+    return network, chosen
 
 
 def _others(network: Network, wishes: Wishes, tokenizer: Path | None) -> tuple[Part, ...]:
@@ -220,7 +225,9 @@ def _cache(network: Network, context: int) -> list[tuple[int, dict[str, int]]]:
     ]
 
 
-def _notes(config: ModelConfig, network: Network, system: System, context: int) -> Iterable[str]:
+def _notes(
+    config: ModelConfig, network: Network, system: System, chosen: Combination
+) -> Iterable[str]:
     if isinstance(quantised := config.values.get("quantization_config"), dict):
         method, bits = quantised.get("quant_method", "?"), quantised.get("bits", "?")
         yield (
@@ -229,8 +236,12 @@ def _notes(config: ModelConfig, network: Network, system: System, context: int) 
         )
     if network.stored_as not in PUBLISHED:
         yield f"numbers of type {network.stored_as!r} are counted as fp32 where no scheme is named"
-    if context > network.max_positions:
-        yield f"the model was made for {network.max_positions:,} tokens, not for {context:,}"
+    if chosen.context > network.max_positions:
+        yield f"the model was made for {network.max_positions:,} tokens, not for {chosen.context:,}"
+    if chosen.scheme in ONNX_NOTES and chosen.precision != _ONNX_CACHE:
+        yield (
+            f"ONNX files keep keys and values in {_ONNX_CACHE}: --kv {_ONNX_CACHE} counts them so"
+        )
     if any(layer.window is not None for layer in network.cache):
         yield "some layers keep a window of tokens alone; a runtime that keeps all needs more"
     draft = system.draft

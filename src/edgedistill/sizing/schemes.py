@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import get_args
 
 from edgedistill.core.errors import SpecError
@@ -19,6 +19,7 @@ from edgedistill.sizing.formats import (
     block_bytes,
 )
 from edgedistill.sizing.network import MATRIX_ROLES, Network, Role, Tensor
+from edgedistill.sizing.onnx_language import not_in_onnx, stored_in_onnx
 from edgedistill.sizing.stored import Stored, gguf_bytes, safetensors_header_bytes
 
 
@@ -58,12 +59,14 @@ class Scheme:
     name: str
     note: str
     store: Callable[[Network], Sized]
-    only_decoders: bool = False
-    """The file is for models that write; encoders ship otherwise."""
+    refuses: Callable[[Network], str | None] = lambda _: None
+    """Why a network cannot be stored so, as the end of a sentence that begins with the scheme;
+    None: it can."""
 
-    def fits(self, network: Network) -> bool:
-        """Whether the scheme is for such a network."""
-        return network.is_causal or not self.only_decoders
+
+def _only_decoders(network: Network) -> str | None:
+    """Encoders ship otherwise."""
+    return None if network.is_causal else "is for models that write"
 
 
 def _arrays(formats: Mapping[Role, Format], rest: Format) -> Callable[[Network], Sized]:
@@ -102,7 +105,7 @@ _NOTES = {
     "fp16": "half precision",
     "bf16": "half precision, fp32's range",
     "int8": "an F32 scale a row",
-    "int8_g32": "as onnx_int8, F32 scale each 32",
+    "int8_g32": "F32 scale each 32",
     "int4_g32": "F16 scale and zero each 32",
     "int4_g64": "F16 scale and zero each 64",
     "int4_g128": "F16 scale and zero each 128",
@@ -121,7 +124,9 @@ def _plain_schemes() -> dict[str, Scheme]:
         store = _all(stored, vectors)
         if name == "awq_g128":
             store = _arrays({"attention": stored, "mlp": stored}, Plain("F16"))
-        found[name] = Scheme(name, _NOTES[name], store, only_decoders=name == "awq_g128")
+            found[name] = Scheme(name, _NOTES[name], store, _only_decoders)
+        else:
+            found[name] = Scheme(name, _NOTES[name], store)
     return found
 
 
@@ -166,22 +171,40 @@ def _gguf_name(tensor: Tensor) -> str:
     return f"blk.0.{tensor.name}" if first else tensor.name
 
 
+#: Of the files in which a language model ships to ONNX Runtime: types of weights and their notes.
+ONNX_NOTES = {
+    "onnx_int8": "F32 scale each 32",
+    "onnx_int4": "4 bits by 128, tables 8 by 32",
+    "onnx_awq_int4": "as onnx_int4, AWQ's divisions",
+    "onnx_gptq_int4": "as onnx_int4",
+}
+
+
+def _onnx(kind: str) -> Scheme:
+    """The numbers of an ONNX file; the graph around them, some kB a layer, is left out."""
+    return Scheme(
+        kind, ONNX_NOTES[kind], lambda network: Sized(stored_in_onnx(network, kind), 0),
+        partial(not_in_onnx, kind=kind),
+    )  # fmt: skip
+
+
 #: Before the names of GGUF types, some of which are also names of safetensors' types.
 _GGUF = "gguf_"
 
 SCHEMES: dict[str, Scheme] = (
     _plain_schemes()
+    | {kind: _onnx(kind) for kind in ONNX_NOTES}
     | {
         f"{_GGUF}{name}": Scheme(
             f"{_GGUF}{name}", f"{each.bits:g} bits, the head {each.head}", _gguf(each),
-            only_decoders=True,
+            _only_decoders,
         )
         for name, each in GGUF_TYPES.items()
     }
     | {
         f"{_GGUF}{name.lower()}": Scheme(
             f"{_GGUF}{name.lower()}", f"{8 * size / width:.4g} bits; llama.cpp alone",
-            _gguf(name), only_decoders=True,
+            _gguf(name), _only_decoders,
         )
         for name, (width, size) in FOREIGN_BLOCKS.items()
     }
@@ -227,4 +250,4 @@ def scheme(name: str) -> Scheme:
 
 def schemes_for(network: Network) -> list[Scheme]:
     """All schemes that are for such a network, the mix included."""
-    return [each for each in [*SCHEMES.values(), scheme("mixed")] if each.fits(network)]
+    return [each for each in [*SCHEMES.values(), scheme("mixed")] if each.refuses(network) is None]

@@ -52,15 +52,15 @@ def lines(plan: Plan, *, tensors: bool = False) -> Iterator[str]:
 
 
 def _sizes(sizes: Sequence[tuple[Scheme, Sized]], num_parameters: int) -> Iterator[str]:
-    yield f"{'scheme':<14}{'MB':>9}{'bits':>7}{'tables':>8}{'blocks':>9}  what it is"
+    yield f"{'scheme':<15}{'MB':>9}{'bits':>7}{'tables':>8}{'blocks':>9}  what it is"
     for scheme, sized in sizes:
         roles = sized.by_role()
         tables = roles["embedding"] + roles["position"] + roles["head"]
         rest = sized.size_bytes - tables
         yield (
-            f"{_cut(scheme.name, 13):<14}{mb(sized.size_bytes):>9}"
+            f"{_cut(scheme.name, 14):<15}{mb(sized.size_bytes):>9}"
             f"{8 * sized.size_bytes / num_parameters:>7.2f}{mb(tables):>8}{mb(rest):>9}  "
-            f"{_cut(scheme.note, 31)}"
+            f"{_cut(scheme.note, 30)}"
         )
 
 

@@ -40,6 +40,7 @@ def over_budget(*arguments: object) -> tuple[str, BudgetExceeded]:
         ("llama-3.1-8b", "--max-mb", 5000, "--max-memory-mb", 6000),
         ("bert-base-uncased", "--max-mb", 60, "--tensors"),
         ("mistral-7b", "--scheme", "embedding=int8,attention=int4_g128,mlp=palette_16,head=bf16"),
+        ("smollm2-135m", "--scheme", "onnx_gptq_int4", "--max-mb", 100),
         ("llama-3.1-8b", "--draft", "tinyllama-1.1b", "--lora-rank", 16, "--num-adapters", 3,
          "--router", "768,256,128,64,32,16,8,4,2", "--other-mb", 36),
     ],
@@ -48,6 +49,12 @@ def test_every_line_fits_into_eighty_columns(arguments: tuple[object, ...]) -> N
     lines = run(*arguments).splitlines()
     assert len(lines) > 15
     assert [line for line in lines if len(line) > 80] == []
+
+
+def test_names_in_the_table_are_whole() -> None:
+    text = run("smollm2-135m")
+    for name in json.loads(run("smollm2-135m", "--json"))["schemes"]:
+        assert f"\n{name} " in text
 
 
 def test_the_whole_system_is_listed_and_added_up() -> None:

@@ -15,9 +15,10 @@ from hypothesis.extra.numpy import arrays
 
 import small_llama
 from edgedistill.core.errors import ModelError, SpecError
+from edgedistill.core.weight_groups import EIGHT_BIT_GROUP as BLOCK
 from edgedistill.export import onnx_language
 from edgedistill.export.onnx_language import write_onnx_language
-from edgedistill.export.onnx_weights import BLOCK, ZERO, eight_bits
+from edgedistill.export.onnx_weights import ZERO, eight_bits
 
 
 def test_one_file_with_named_inputs_outputs_and_free_axes(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_what_is_no_llama_or_not_finite_is_refused_and_leaves_nothing(tmp_path: 
 def test_a_model_beyond_one_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_language, "MOST_BYTES", 300_000)
+    monkeypatch.setattr(onnx_language, "MOST_ONNX_BYTES", 300_000)
     with pytest.raises(ModelError, match="GGUF"):
         small_llama.write_small_onnx(tmp_path)
     assert small_llama.write_small_onnx(tmp_path, "onnx_int8").is_file()

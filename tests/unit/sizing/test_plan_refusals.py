@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,42 @@ def test_a_huge_context_is_arithmetic_all_the_same() -> None:
     plan = make_plan("llama-3.1-8b", Wishes(context=10**15, precision="f16"))
     assert plan.chosen.memory.cache_bytes == 131_072 * 10**15
     assert any("131,072 tokens" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("gemma-2-2b", "onnx_int8", "onnx_int8 is written of a LlamaForCausalLM without biases"),
+        ("all-minilm-l6-v2", "onnx_int4", "is written of a LlamaForCausalLM"),
+        ("llama-3.1-8b", "onnx_int8", "onnx_int8 has 9,03. MB, and an ONNX file holds 2,146"),
+        ("llama-3.2-1b", "onnx_gptq_int4", "made of a file with layers in fp32, here 4,18. MB"),
+    ],
+)
+def test_an_onnx_file_that_would_not_be_written_is_not_planned(
+    name: str, kind: str, told: str
+) -> None:
+    with pytest.raises(SpecError, match=told) as caught:
+        make_plan(name, Wishes(scheme=kind))
+    assert "fp16" in caught.value.fix
+    assert kind not in caught.value.fix
+    assert kind not in [each.name for each, _ in make_plan(name, Wishes()).sizes]
+
+
+def test_a_draft_is_refused_where_its_scheme_is() -> None:
+    with pytest.raises(SpecError, match="onnx_int4 is written of") as caught:
+        make_plan("llama-3.2-1b", Wishes(draft="qwen2.5-0.5b", draft_scheme="onnx_int4"))
+    assert caught.value.where == "--draft-scheme"
+    both = Wishes(draft="qwen2.5-0.5b", scheme="onnx_int8")
+    with pytest.raises(SpecError, match="onnx_int8 is the draft's too, and is written of"):
+        make_plan("llama-3.2-1b", both)
+    assert make_plan("llama-3.2-1b", replace(both, draft_scheme="int8")).chosen.parts
+    found = make_plan("llama-3.2-1b", replace(both, scheme=None, max_mb=3000)).feasible
+    assert found
+    assert not any(each.scheme.startswith("onnx") for each in found)
+
+
+def test_keys_and_values_beside_an_onnx_file_are_told_of() -> None:
+    told = "note: ONNX files keep keys and values in f32"
+    for precision, is_told in (("f32", False), ("f16", True)):
+        plan = make_plan("smollm2-135m", Wishes(scheme="onnx_awq_int4", precision=precision))
+        assert any(f"note: {note}".startswith(told) for note in plan.notes) == is_told
