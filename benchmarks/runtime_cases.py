@@ -23,6 +23,7 @@ from edgedistill.models.students.bert_blocks import (
     TransformerStudent,
 )
 from edgedistill.runtime.networks import load_network
+from edgedistill.runtime.providers import CPU, TENSORRT
 from edgedistill.runtime.session import INPUTS, session_options
 from shared_rows import read_rows
 
@@ -105,7 +106,8 @@ class Cases:
 
     def all(self) -> list[Case | str]:
         """Torch first."""
-        return [*self._torch(), *self._onnx(), *self._fused(), *self._litert(), *self._openvino()]
+        return [*self._torch(), *self._onnx(), *self._fused(), *self._litert(), *self._openvino(),
+                *self._tensorrt()]  # fmt: skip
 
     def _made(self, name: str, source: Path | None = None) -> Path:
         folder = self._folder / (source or self._full).stem
@@ -137,8 +139,8 @@ class Cases:
         else:
             yield Case("torch.compile fp32", compiled, "inductor, lengths dynamic")
 
-    def _in_session(self, name: str, file: Path, how: str) -> Case:
-        network = load_network(file.read_bytes())
+    def _in_session(self, name: str, file: Path, how: str, provider: str = CPU) -> Case:
+        network = load_network(file.read_bytes(), provider=provider)
 
         def call(ids: Any) -> np.ndarray:
             return network.run(*inputs_of(ids).values())[0]
@@ -200,6 +202,16 @@ class Cases:
                 yield self._in_session(f"LiteRT INT{bits}", file, how)
         except EdgeDistillError as error:
             yield f"LiteRT: {error.what} ({error.fix})"
+
+    def _tensorrt(self) -> Iterator[Case | str]:
+        try:
+            case = self._in_session("TensorRT fp32", self._full, "the same file", TENSORRT)
+        except EdgeDistillError as error:
+            yield f"TensorRT: {error.what} ({error.fix})"
+            return
+        for ids in self._rows:  # an engine is made anew where a text is longer than all before
+            case.call(ids)
+        yield case
 
     def _openvino(self) -> Iterator[Case | str]:
         if find_spec("openvino") is None:

@@ -38,6 +38,7 @@ CLAIMS = (
     ("OpenVINO over ONNX Runtime, full precision", "OpenVINO fp32", "ORT fp32", WORTH),
     ("OpenVINO over ONNX Runtime, dynamic INT8", "OpenVINO dynamic INT8", "ORT dynamic INT8",
      WORTH),
+    ("TensorRT over ONNX Runtime on the CPU, full precision", "TensorRT fp32", "ORT fp32", WORTH),
     ("transformer fusions before the session's own, full precision", "ORT fp32, fused",
      "ORT fp32", STEP_WORTH),
     ("transformer fusions, then dynamic INT8", "ORT fused, then dynamic INT8", "ORT dynamic INT8",

@@ -32,7 +32,7 @@ def test_quick_form_measures_what_is_installed_and_names_the_rest(tmp_path: Path
         assert float(cases[exact][1].split()[0]) < 1e-3
     assert float(cases["ORT group INT4"][1].split()[0]) > 1e-3
     told = done.stdout
-    for runtime in ("LiteRT", "OpenVINO"):
+    for runtime in ("LiteRT", "OpenVINO", "TensorRT"):
         assert any(name.startswith(runtime) for name in cases) or f"skipped: {runtime}" in told
     assert "transformer fusions before the session's own, full precision: " in told
     assert {page: page.stat().st_mtime_ns for page in pages.iterdir()} == before

@@ -20,6 +20,7 @@ from edgedistill.core.errors import (
     SpecError,
     VerificationFailed,
 )
+from edgedistill.runtime.providers import CPU
 
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder or .edb file.", show_default=False)
@@ -27,6 +28,13 @@ BundlePath = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads; left out: as stated in the bundle.")
+]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="What computes an ONNX file: cpu, or tensorrt, where ONNX Runtime has it and it "
+        "starts."
+    ),
 ]
 
 # By name: the command line does not know the service, and loads it when it serves.
@@ -65,13 +73,14 @@ def predict(
     ] = False,
     as_json: AsJson = False,
     threads: Threads = None,
+    provider: Provider = CPU,
 ) -> None:
     """Answer texts, one line each; an abstention comes with its reason."""
     if bool(texts) == stdin:
         raise SpecError("nothing to ask, or asked twice", fix="give either TEXT… or --stdin")
     from edgedistill.runtime.loading import load
 
-    runner = load(bundle, threads=threads)
+    runner = load(bundle, threads=threads, provider=provider)
     for row in _stdin_rows() if stdin else ({"text": text} for text in texts or []):
         prediction = runner.predict([row["text"]])[0]
         if as_json:
@@ -95,6 +104,7 @@ def bench(
         typer.Option(min=0.01, help="Power of a busy core, where the processor counts no energy."),
     ] = None,
     as_json: AsJson = False,
+    provider: Provider = CPU,
 ) -> None:
     """Measure latency, throughput, cold start, memory and energy in processes under limits.
 
@@ -103,7 +113,9 @@ def bench(
     from edgedistill.cli.measured import bench_lines
     from edgedistill.runtime.limits import bench as run_bench
 
-    result = run_bench(bundle, threads=threads, cores=cores, memory_mb=memory_mb, watts=watts)
+    result = run_bench(
+        bundle, threads=threads, cores=cores, memory_mb=memory_mb, watts=watts, provider=provider
+    )
     if as_json:
         _print_json(result.as_json())
     else:
@@ -125,14 +137,19 @@ def _why_exceeded(needed_bytes: int, limit_bytes: int) -> str:
     return f"it does not fit: {limit}, {needed_bytes / 1e6:.1f} MB do for single texts"
 
 
-def verify(bundle: BundlePath, as_json: AsJson = False, threads: Threads = None) -> None:
+def verify(
+    bundle: BundlePath,
+    as_json: AsJson = False,
+    threads: Threads = None,
+    provider: Provider = CPU,
+) -> None:
     """Check every hash and run the golden examples on this machine.
 
     Exit code 6: a file is damaged or missing; 10: golden answers differ.
     """
     from edgedistill.runtime.verification import verify as run_verify
 
-    result = run_verify(bundle, threads=threads)
+    result = run_verify(bundle, threads=threads, provider=provider)
     if as_json:
         _print_json(result.as_json())
     else:
@@ -205,6 +222,7 @@ def serve(
     max_body_bytes: Annotated[int, typer.Option(min=1)] = 1_000_000,
     max_batch_size: Annotated[int, typer.Option(min=1)] = 128,
     max_concurrent: Annotated[int, typer.Option(min=1)] = 32,
+    provider: Provider = CPU,
 ) -> None:
     """Answer over HTTP (POST /v1/predict; GET /healthz, /readyz, /metrics, /docs)."""
     try:
@@ -214,7 +232,7 @@ def serve(
     from edgedistill.runtime.loading import load
 
     run_server(
-        load(bundle, threads=threads),
+        load(bundle, threads=threads, provider=provider),
         host=host,
         port=port,
         limits=limits(

@@ -13,6 +13,7 @@ from edgedistill.runtime.input_check import InputCheck
 from edgedistill.runtime.manifest import TOKENIZER, Manifest
 from edgedistill.runtime.networks import load_network
 from edgedistill.runtime.prediction import Prediction, abstention
+from edgedistill.runtime.providers import CPU
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 
@@ -38,11 +39,20 @@ class Classifier:
 
     @classmethod
     def from_files(
-        cls, manifest: Manifest, files: Mapping[str, bytes], *, threads: int | None = None
+        cls,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        *,
+        threads: int | None = None,
+        provider: str = CPU,
     ) -> Classifier:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
+            load_network(
+                files[manifest.model_among(files)],
+                threads=threads or manifest.threads,
+                provider=provider,
+            ),
             Tokenizer(files[TOKENIZER]),
             batching=manifest.batching,
             pad_id=manifest.pad_id,

@@ -14,6 +14,7 @@ from edgedistill.runtime.energy import DEFAULT_WATTS, Energy
 from edgedistill.runtime.manifest import GOLDEN
 from edgedistill.runtime.measuring import Latency, Speed, WritingSpeed
 from edgedistill.runtime.processes import LEAST_STARTS
+from edgedistill.runtime.providers import CPU, providers_of
 from edgedistill.runtime.resident_memory import peak_resident_bytes
 from edgedistill.runtime.verification import golden_texts
 from edgedistill.runtime.worker_process import DATA_FACTOR, Outcome, run_worker
@@ -69,6 +70,7 @@ def bench(
     cores: int | None = None,
     memory_mb: float | None = None,
     watts: float | None = None,
+    provider: str = CPU,
     num_samples: int = NUM_SAMPLES,
     num_starts: int = LEAST_STARTS,
 ) -> BenchResult:
@@ -81,12 +83,15 @@ def bench(
         memory_mb: limit of resident memory in 10^6 bytes; None: no limit.
         watts: power of one busy core, for the estimate of energy where nothing counts it; None
             takes `energy.DEFAULT_WATTS`.
+        provider: as `load` takes it. Memory and energy are those of the processor alone.
         num_samples: calls for each latency.
         num_starts: processes that are started for the cold start, beside the one that is measured.
 
     Raises:
-        BundleError: the bundle cannot be read or run.
+        BundleError: the bundle cannot be read or run. SpecError: a provider that is not there.
     """
+    if provider != CPU:  # refused here: of a process that fails, only the words come back
+        providers_of(provider)
     bundle = open_bundle(path)
     texts = golden_texts(bundle.files[GOLDEN])
     if not texts:
@@ -94,7 +99,7 @@ def bench(
     threads = threads or bundle.manifest.threads
     memory_bytes = round(memory_mb * 1e6) if memory_mb is not None else None
     cpus, limit_of_cpus = _choose_cpus(cores or threads)
-    common = {"path": str(path), "threads": threads, "cpus": cpus}
+    common = {"path": str(path), "threads": threads, "cpus": cpus, "provider": provider}
     requests: list[dict[str, Any]] = [{"texts": texts[:1]}] * num_starts
     requests = [
         *requests,

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from edgedistill.core.catalogue import Catalogue
+from edgedistill.core.errors import SpecError
 from edgedistill.runtime.manifest import LITERT_MODEL, MODEL
+from edgedistill.runtime.providers import CPU
 
 ONNXRUNTIME, LITERT = "onnxruntime", "litert"
 RUNTIMES = Catalogue(
@@ -49,11 +51,22 @@ def runtime_of(model: bytes) -> str:
     return LITERT if model[4:8] == _LITERT_MARK else ONNXRUNTIME
 
 
-def load_network(model: bytes, *, threads: int = 1) -> Network:
+def load_network(model: bytes, *, threads: int = 1, provider: str = CPU) -> Network:
     """The network of a file in the runtime that it is written for.
+
+    Args:
+        provider: what computes it, where that runtime is ONNX Runtime (`runtime/providers.py`).
 
     Raises:
         BundleError: that runtime cannot run it. MissingExtra: that runtime is not installed.
+        SpecError: a provider that is not there, or of another runtime.
     """
-    network: Network = RUNTIMES.load(runtime_of(model))(model, threads=threads)
+    runtime = runtime_of(model)
+    given = {} if provider == CPU else {"provider": provider}
+    if given and runtime != ONNXRUNTIME:
+        raise SpecError(
+            f"the provider {provider!r} of a file for {runtime}", where="provider",
+            fix="leave it out: it is ONNX Runtime's, for bundles with a model.onnx",
+        )  # fmt: skip
+    network: Network = RUNTIMES.load(runtime)(model, threads=threads, **given)
     return network

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from edgedistill.core.errors import BundleError
+from edgedistill.runtime.providers import CPU, providers_of, require_taken
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ["logits", "features"]
@@ -37,15 +38,18 @@ class Session:
     Args:
         model: the ONNX file.
         threads: threads inside an operator; there is one between operators.
+        provider: what computes it, a key of `PROVIDERS`.
 
     Raises:
         BundleError: not an ONNX model that this runtime can run, or of other inputs and outputs.
+        SpecError: a provider that is not there.
     """
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: bytes, *, threads: int = 1, provider: str = CPU) -> None:
+        providers = providers_of(provider)
         try:
             self._session = onnxruntime.InferenceSession(
-                model, session_options(threads), providers=["CPUExecutionProvider"]
+                model, session_options(threads), providers=providers
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base but this one
             raise BundleError(
@@ -53,6 +57,7 @@ class Session:
                 where="model.onnx",
                 fix="export it again, or install a newer onnxruntime",
             ) from error
+        require_taken(self._session, provider)
         self._require_contract()
         self._run: Any = self._session.run
         given = {value.name for value in self._session.get_outputs()}

@@ -15,6 +15,7 @@ from edgedistill.core.errors import BundleError
 from edgedistill.runtime.bundle import open_bundle
 from edgedistill.runtime.loading import runner_of
 from edgedistill.runtime.manifest import GOLDEN
+from edgedistill.runtime.providers import CPU
 from edgedistill.runtime.runner import Runner
 
 
@@ -74,14 +75,18 @@ def golden_texts(content: bytes) -> list[str]:
     return [str(row["text"]) for row in _rows(content)]
 
 
-def verify(path: str | Path, *, threads: int | None = None) -> Verification:
+def verify(path: str | Path, *, threads: int | None = None, provider: str = CPU) -> Verification:
     """Check every hash, then run every golden example on this machine.
+
+    Args:
+        threads, provider: as `load` takes them.
 
     Raises:
         BundleError: a file is damaged, missing, or the bundle does not run at all.
+        SpecError: a provider that is not there, or that this bundle cannot use.
     """
     bundle = open_bundle(path)
-    runner = runner_of(bundle, threads=threads)
+    runner = runner_of(bundle, threads=threads, provider=provider)
     rows = _rows(bundle.files[GOLDEN])
     if not rows:
         raise BundleError("there are no golden examples", where=GOLDEN, fix="make the bundle again")

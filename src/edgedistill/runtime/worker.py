@@ -42,7 +42,11 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
             "cold_start_ms": 1000.0 * (time.monotonic() - request["started"]),
             "peak_memory_bytes": peak_resident_bytes(),
         }
-    runner = load(request["path"], threads=request.get("threads"))
+    from edgedistill.runtime.providers import CPU
+
+    runner = load(
+        request["path"], threads=request.get("threads"), provider=request.get("provider", CPU)
+    )
     loaded = time.monotonic()
     texts = request["texts"]
     runner.predict(texts[:1])

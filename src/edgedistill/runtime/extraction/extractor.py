@@ -25,6 +25,7 @@ from edgedistill.runtime.guard.boundary import Guard
 from edgedistill.runtime.input_check import InputCheck
 from edgedistill.runtime.manifest import MANIFEST, TOKENIZER, Manifest
 from edgedistill.runtime.networks import load_network
+from edgedistill.runtime.providers import CPU
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 
@@ -58,11 +59,20 @@ class Extractor:
 
     @classmethod
     def from_files(
-        cls, manifest: Manifest, files: Mapping[str, bytes], *, threads: int | None = None
+        cls,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        *,
+        threads: int | None = None,
+        provider: str = CPU,
     ) -> Extractor:
         """Build from the contents of a bundle's files; raises BundleError where they misfit."""
         model = TextModel(
-            load_network(files[manifest.model_among(files)], threads=threads or manifest.threads),
+            load_network(
+                files[manifest.model_among(files)],
+                threads=threads or manifest.threads,
+                provider=provider,
+            ),
             Tokenizer(files[TOKENIZER]),
             batching="single",
             pad_id=manifest.pad_id,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgedistill.core.errors import BundleError
+from edgedistill.core.errors import BundleError, SpecError
 from edgedistill.runtime.generation.answer import GeneratedText, abstention
 from edgedistill.runtime.generation.boundary import TextBoundary
 from edgedistill.runtime.generation.completion import Completion, LanguageSession
@@ -23,6 +23,7 @@ from edgedistill.runtime.manifest import (
     TOKENIZER,
     Manifest,
 )
+from edgedistill.runtime.providers import CPU
 from edgedistill.runtime.tokenizer import Tokenizer
 
 Turns = Sequence[tuple[str, str]]
@@ -60,9 +61,18 @@ class Generator:
 
     @classmethod
     def from_files(
-        cls, manifest: Manifest, files: Mapping[str, bytes], *, threads: int | None = None
+        cls,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        *,
+        threads: int | None = None,
+        provider: str = CPU,
     ) -> Generator:
-        """Build from the contents of a bundle's files; raises BundleError where they misfit."""
+        """Build from the contents of a bundle's files; raises BundleError where they misfit, and
+        SpecError of another provider: keys and values would cross to it and back a token."""
+        if provider != CPU:
+            raise SpecError(f"the provider {provider!r} of a bundle that writes", where="provider",
+                            fix="leave it out: language models run on the CPU")  # fmt: skip
         settings = GenerationSettings.from_json(manifest.generation)
         tokenizer = Tokenizer(files[TOKENIZER], literal=True)
         name = next(name for name in MODEL_FILES["generation"] if name in files)
