@@ -31,9 +31,10 @@ RNG = np.random.default_rng(3)
 
 
 def save(kind: str, weights: np.ndarray, path: Path) -> Path:
-    """y = x · W of `x` [n, in], or the rows of W that `x` [n, m] names."""
+    """y = x · W (Gemm: x · Wᵀ) of `x` [n, in], or the rows of W that `x` [n, m] names."""
     is_table = kind == "Gather"
-    node = helper.make_node(kind, ["w", "x"] if is_table else ["x", "w"], ["y"])
+    turned = {"transB": 1} if kind == "Gemm" else {}
+    node = helper.make_node(kind, ["w", "x"] if is_table else ["x", "w"], ["y"], **turned)
     given = (TensorProto.INT64, ["n", "m"]) if is_table else (TensorProto.FLOAT, ["n", "k"])
     graph = helper.make_graph(
         [node], "test", [helper.make_tensor_value_info("x", *given)],
@@ -210,21 +211,23 @@ def test_bfloat16_matrices_read_back_as_torch_rounds_them(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("width", [64, 65, 67])
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
 @pytest.mark.parametrize("made", [SparseHalf, SparseTwoOfFour])
 def test_half_of_the_weights_is_left_out_and_the_file_is_smaller_for_it(
-    tmp_path: Path, made: type[SparseHalf], width: int
+    tmp_path: Path, made: type[SparseHalf], kind: str, width: int
 ) -> None:
     weights = RNG.normal(size=(101, width)).astype(np.float32)
-    full = save("MatMul", weights, tmp_path / "full.onnx")
+    full = save(kind, weights, tmp_path / "full.onnx")
     small = made()(full, to=tmp_path / "small.onnx", calibration=[])
-    codes, scale = quantise(weights, axis=0)
-    found = read_back(small, "MatMul", 101)
+    outputs = weights if kind == "Gemm" else weights.T
+    codes, scale = quantise(outputs, axis=1)
+    found = read_back(small, "MatMul", outputs.shape[1]).T
     kept = found != 0
     np.testing.assert_allclose(found[kept], (codes * scale)[kept], rtol=1e-6)
+    # Of what stays, steps of INT8 around zero are zero, too.
     assert kept.mean() == pytest.approx(0.5, abs=0.01)
     if made is SparseHalf:
-        least = np.abs(codes[kept].astype(int)).min()
-        assert np.abs(codes[~kept].astype(int)).max() <= least
+        assert np.abs(outputs[~kept & (codes != 0)]).max() <= np.abs(outputs[kept]).min()
     else:
         runs = np.pad(kept.ravel(), (0, -kept.size % 4)).reshape(-1, 4)
         assert (runs.sum(axis=1) <= 2).all()
@@ -233,13 +236,35 @@ def test_half_of_the_weights_is_left_out_and_the_file_is_smaller_for_it(
     assert small.stat().st_size < 0.25 * full.stat().st_size + 1_500
 
 
-def test_ties_and_zeros_are_left_out_alike() -> None:
-    values = np.array([[3, -3, 0, 0], [3, 3, 3, -128]], np.int8)
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
+@pytest.mark.parametrize("made", [SparseHalf, SparseTwoOfFour])
+def test_what_is_zero_in_a_matrix_of_the_pattern_is_what_is_left_out(
+    tmp_path: Path, made: type[SparseHalf], kind: str
+) -> None:
+    outputs = RNG.normal(size=(70, 66)).astype(np.float32)
+    outputs[::3] *= 1e-4  # rows of small weights lose no more than others
+    keeps = np.tile([True, False, False, True], 70 * 66 // 4).reshape(outputs.shape)
+    outputs[~keeps] = 0.0
+    outputs[0, 3] = 1e-9  # nearly nothing, and of equal size to none: it stays in its place
+    full = save(kind, outputs if kind == "Gemm" else outputs.T, tmp_path / "full.onnx")
+    small = made()(full, to=tmp_path / "small.onnx", calibration=[])
+    codes, scale = quantise(outputs, axis=1)
+    found = read_back(small, "MatMul", outputs.shape[1]).T
+    np.testing.assert_allclose(found, codes * scale, rtol=1e-6)
+    mask = larger_half(outputs)
+    assert np.array_equal(mask, keeps)
+    first = two_of_four(outputs)
+    assert (first == [0, 3]).all()
+
+
+def test_of_equal_weights_those_in_front_stay() -> None:
+    values = np.array([[3, -3, 0, 0], [3, 3, 3, -128]], np.float32)
     assert larger_half(values).sum() == 4
     assert larger_half(values)[1, 3]
-    runs, places = two_of_four(values)
-    assert places.tolist() == [[0, 1], [0, 3]]
-    assert runs.tolist() == [[3, -3], [3, -128]]
+    assert two_of_four(values).tolist() == [[0, 1], [0, 3]]
+    # Rows of three: runs go on into the next, and the last is short.
+    narrow = np.array([[1, 2, 3], [4, 0, 0], [0, 0, 5]], np.float32)
+    assert two_of_four(narrow).tolist() == [[2, 3], [0, 1], [0, 1]]
 
 
 def test_a_matrix_whose_scales_outweigh_its_zeros_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from edgedistill.train.batches import TrainingSet
 from edgedistill.train.distill.logit_losses import softened_kl
 from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
-from edgedistill.train.tune.int4_grid import hold_on_grid, leave_on_grid, on_grid
+from edgedistill.train.tune.held_weights import leave
+from edgedistill.train.tune.int4_grid import hold_on_grid, on_grid
 
 NUM_TOKENS, WIDTH, PAD = 70, 64, 0
 
@@ -78,7 +79,7 @@ def test_training_and_file_round_alike(shape: tuple[int, int]) -> None:
 def test_forward_is_rounded_backward_is_not(network: Network) -> None:
     weight = network.up.weight.detach().clone()
     held = hold_on_grid(network)
-    assert held == ["up", "down"]
+    assert held == ["up.weight", "down.weight"]
     assert torch.equal(network.up.weight, on_grid(weight))
     ids = torch.ones(2, 3, dtype=torch.int64)
     network(ids, ids).logits.square().sum().backward()
@@ -86,7 +87,7 @@ def test_forward_is_rounded_backward_is_not(network: Network) -> None:
     assert behind.grad is not None  # type: ignore[union-attr]
     assert behind.grad.abs().sum() > 0  # type: ignore[operator, union-attr]
     assert torch.equal(behind, weight)  # type: ignore[arg-type]
-    leave_on_grid(network, held)
+    leave(network, held)
     assert torch.equal(network.up.weight, on_grid(weight))
     assert set(network.state_dict()) == set(Network().state_dict())
 
@@ -118,7 +119,7 @@ def test_most_of_what_rounding_loses_is_won_back_and_the_file_holds_what_was_tra
         config=LoopConfig(20, 1e-4, weight_decay=0.0), checkpoints=tmp_path / "c", stage="aware",
         listener=silent,
     )  # fmt: skip
-    leave_on_grid(network, held)
+    leave(network, held)
     trained = model_outputs(network, texts, pad_id=PAD)[0]
     assert divergence(trained) < 0.5 * untrained
     for linear in (network.up, network.down):

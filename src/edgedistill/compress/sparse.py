@@ -17,9 +17,7 @@ import onnx
 from edgedistill.compress.expansion import Expansion, spanned_axis, take_out, with_matrices
 from edgedistill.compress.symmetric import quantise
 from edgedistill.core.errors import CannotApply
-
-#: Of four neighbours, two are kept.
-RUN, KEPT = 4, 2
+from edgedistill.core.weight_groups import KEPT_OF_RUN, RUN
 
 
 class SparseHalf:
@@ -41,17 +39,22 @@ class SparseHalf:
                     "more than all weights in INT8",
                     fix="take weight_int8",
                 )
-            _fill(make, self._stored(make, small), scale, values.shape)
+            # Neighbours are inputs of one output, whichever way round the matrix is stored.
+            is_turned = axis == 0
+            rows = (values.T, small.T) if is_turned else (values, small)
+            flat = _cut(make, self._stored(make, *rows), values.size)
+            _fill(make, flat, scale, rows[0].shape, is_turned=is_turned)
             make.insert(0, matrix.name)
         onnx.save(model, to)
         return to
 
-    def _stored(self, make: Expansion, small: np.ndarray) -> str:
-        """Store what is kept of int8 [rows, columns]; the value that has all again, flat."""
-        mask = larger_half(small)
+    def _stored(self, make: Expansion, values: np.ndarray, small: np.ndarray) -> str:
+        """Store what is kept of `small`, int8 [outputs, inputs] of float32 `values`; the value that
+        has all again, flat."""
+        mask = larger_half(values)
         # One bit a weight; what is kept stands in the order of the bits.
         bits = make.keep("bits", np.packbits(mask.ravel(), bitorder="little"))
-        values = make.keep("kept", small[mask])
+        stays = make.keep("kept", small[mask])
         places = make.keep("places", np.arange(8, dtype=np.uint8)[None])
         column = make.add("Unsqueeze", [bits, make.keep("last", np.array([1], np.int64))])
         shifted = make.add("BitShift", [column, places], direction="RIGHT")
@@ -61,7 +64,7 @@ class SparseHalf:
         counted = make.add("CumSum", [flat, make.keep("axis", np.int64(0))])
         # The weight before the first that is kept reads place -1, the last: its bit is 0.
         index = make.add("Sub", [counted, make.keep("unit", np.int32(1))])
-        found = make.add("Gather", [values, index])
+        found = make.add("Gather", [stays, index])
         found = make.add("Cast", [found], to=onnx.TensorProto.FLOAT)
         bits_wide = make.add("Cast", [flat], to=onnx.TensorProto.FLOAT)
         return make.add("Mul", [found, bits_wide])
@@ -70,8 +73,9 @@ class SparseHalf:
 class SparseTwoOfFour(SparseHalf):
     """Of every four neighbours in a row the two smaller are left out (2:4)."""
 
-    def _stored(self, make: Expansion, small: np.ndarray) -> str:
-        runs, places = two_of_four(small)
+    def _stored(self, make: Expansion, values: np.ndarray, small: np.ndarray) -> str:
+        places = two_of_four(values)
+        runs = np.take_along_axis(_in_runs(small), places.astype(np.intp), axis=1)
         pairs = places[:, 0] | (places[:, 1] << np.uint8(2))
         pairs = np.pad(pairs, (0, len(pairs) % 2)).reshape(-1, 2)
         stored = make.keep("places", pairs[:, 0] | (pairs[:, 1] << np.uint8(4)))
@@ -81,7 +85,9 @@ class SparseTwoOfFour(SparseHalf):
         shifted = make.add("BitShift", [column, shifts], direction="RIGHT")
         found = make.add("BitwiseAnd", [shifted, make.keep("three", np.uint8(3))])
         found = make.add("Cast", [found], to=onnx.TensorProto.INT32)
-        found = make.add("Reshape", [found, make.keep("pairs", np.array([-1, KEPT, 1], np.int64))])
+        found = make.add(
+            "Reshape", [found, make.keep("pairs", np.array([-1, KEPT_OF_RUN, 1], np.int64))]
+        )
         if len(runs) % 2:
             ends = (("first", 0), ("num", len(runs)), ("axis", 0))
             cut = [make.keep(part, np.array([at], np.int64)) for part, at in ends]
@@ -99,31 +105,39 @@ class SparseTwoOfFour(SparseHalf):
 
 def larger_half(values: np.ndarray) -> np.ndarray:
     """True where a weight is among the larger half of its matrix; ties go to those in front."""
-    order = np.argsort(-np.abs(values.ravel().astype(np.int16)), kind="stable")
+    order = np.argsort(-np.abs(values.ravel()), kind="stable")
     mask = np.zeros(values.size, bool)
     mask[order[: values.size - values.size // 2]] = True
     return mask.reshape(values.shape)
 
 
-def two_of_four(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(int8 [runs, 2], places uint8 [runs, 2] ascending) of the two larger of every four.
+def two_of_four(values: np.ndarray) -> np.ndarray:
+    """Places of the two larger of every four, uint8 [runs, 2] ascending; ties go to those in front.
 
     Runs go along the rows; a row whose width is no multiple of four runs on into the next.
     """
+    order = np.argsort(-np.abs(_in_runs(values)), axis=1, kind="stable")[:, :KEPT_OF_RUN]
+    return np.sort(order, axis=1).astype(np.uint8)
+
+
+def _in_runs(values: np.ndarray) -> np.ndarray:
+    """[runs, 4], the last filled up with zeros."""
     flat = values.ravel()
-    runs = np.pad(flat, (0, -len(flat) % RUN)).reshape(-1, RUN)
-    order = np.argsort(-np.abs(runs.astype(np.int16)), axis=1, kind="stable")[:, :KEPT]
-    places = np.sort(order, axis=1)
-    return np.take_along_axis(runs, places, axis=1), places.astype(np.uint8)
+    return np.pad(flat, (0, -len(flat) % RUN)).reshape(-1, RUN)
 
 
-def _fill(make: Expansion, flat: str, scale: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Cut `flat` to the matrix and multiply by its scales."""
-    num = int(np.prod(shape))
-    cut = [
-        make.keep(f"cut/{part}", np.array([at], np.int64))
-        for part, at in (("first", 0), ("num", num), ("axis", 0))
-    ]
-    exact = make.add("Slice", [flat, *cut])
-    matrix = make.add("Reshape", [exact, make.keep("shape", np.array(shape, np.int64))])
+def _cut(make: Expansion, flat: str, num: int) -> str:
+    """The first `num` of what was stored."""
+    ends = (("first", 0), ("num", num), ("axis", 0))
+    cut = [make.keep(f"cut/{part}", np.array([at], np.int64)) for part, at in ends]
+    return make.add("Slice", [flat, *cut])
+
+
+def _fill(
+    make: Expansion, flat: str, scale: np.ndarray, shape: tuple[int, ...], *, is_turned: bool
+) -> None:
+    """Make the matrix of what is stored row by row, and multiply by its scales."""
+    matrix = make.add("Reshape", [flat, make.keep("shape", np.array(shape, np.int64))])
+    if is_turned:
+        matrix = make.add("Transpose", [matrix])
     make.add("Mul", [matrix, make.keep("scale", scale)])

@@ -259,11 +259,11 @@ class ExtractionSpec(Section):
         return self
 
     @model_validator(mode="after")
-    def _trains_for_int4_what_it_can(self) -> ExtractionSpec:
-        if self.compress and self.compress.quantisation_aware and self.output.labels:
+    def _trains_on_what_it_can(self) -> ExtractionSpec:
+        if self.compress and self.compress.trained_by and self.output.labels:
             raise ValueError(
-                "compress.quantisation_aware: trains the tags of tokens alone: leave it out "
-                "where output has labels"
+                f"compress.{self.compress.trained_by}: trains the tags of tokens alone: leave it "
+                "out where output has labels"
             )
         return self
 

@@ -47,7 +47,7 @@ def in_possible_order(passes: tuple[Name, ...]) -> tuple[Name, ...]:
     """
     left, took = _ALL, dict[str, str]()
     for name in passes:
-        takes = _TAKES.get(name, frozenset({_PRODUCTS}))
+        takes = _takes(name)
         if not takes & left:
             before = took[min(takes)]
             if before == name:
@@ -56,6 +56,18 @@ def in_possible_order(passes: tuple[Name, ...]) -> tuple[Name, ...]:
         took |= dict.fromkeys(takes & left, name)
         left -= takes
     return passes
+
+
+def takes_first(name: str, passes: tuple[str, ...]) -> bool:
+    """Whether a pass stands in the sequence, and those in front of it leave all it takes."""
+    if name not in passes:
+        return False
+    before = passes[: passes.index(name)]
+    return not any(_takes(name) & _takes(other) for other in before)
+
+
+def _takes(name: str) -> frozenset[str]:
+    return _TAKES.get(name, frozenset({_PRODUCTS}))
 
 
 #: A sequence, in an order in which each pass may find something to do.

@@ -1,6 +1,6 @@
-"""Which matrices are stored in groups of few bits, and how many weights share a scale.
+"""Which matrices are stored in groups of few bits or with weights left out, and in what groups.
 
-Passes over a file round by it, and training for such a file must round alike.
+Passes over a file go by it, and training for such a file must go alike.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _LEAST_GROUP = 16
 #: Smaller matrices are left alone: their bytes do not pay for the extra operators.
 MIN_BYTES = 16_384
 MIN_WIDTH = 4
+#: Of so many neighbours so many are kept, where the smaller ones are left out.
+RUN, KEPT_OF_RUN = 4, 2
 
 
 def group_size(width: int) -> int:

@@ -82,6 +82,33 @@ def test_training_for_int4_needs_the_pass_that_stores_it(tmp_path: Path) -> None
     )
     with pytest.raises(SpecError, match="trains the tags of tokens alone"):
         load(tmp_path, f"{passes}\n  quantisation_aware: {{}}", with_labels)
+    with pytest.raises(SpecError, match="sparse_training: trains the tags of tokens alone"):
+        load(tmp_path, "[sparse_half]\n  sparse_training: {}", with_labels)
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("[float16_weights]", "sparse_training trains for sparse_half or sparse_two_of_four: name"),
+        ("[group_int8, sparse_half]", "with nothing in front that takes what it takes"),
+        ("[sparse_half]\n  quantisation_aware: {}", "train for different files: leave one out"),
+        ("[group_int4, sparse_half]\n  quantisation_aware: {}", "train for different files"),
+    ],
+)
+@pytest.mark.parametrize("task", [CLASSIFICATION, EXTRACTION])
+def test_training_with_weights_left_out_needs_the_pass_that_leaves_them_out(
+    tmp_path: Path, task: str, section: str, told: str
+) -> None:
+    with pytest.raises(SpecError, match=told):
+        load(tmp_path, f"{section}\n  sparse_training: {{}}", task)
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, EXTRACTION])
+def test_training_with_weights_left_out_goes_with_either_pass(tmp_path: Path, task: str) -> None:
+    for passes in ("[sparse_half]", "[int8_tables, sparse_two_of_four]"):
+        assert load(tmp_path, f"{passes}\n  sparse_training: {{by: movement}}", task)
+    with pytest.raises(SpecError, match="'magnitude' or 'movement'"):
+        load(tmp_path, "[sparse_half]\n  sparse_training: {by: size}", task)
 
 
 def test_generation_has_passes_of_its_own(tmp_path: Path) -> None:

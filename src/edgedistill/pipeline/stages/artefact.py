@@ -22,7 +22,7 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import write_json
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.own_processes import file_memory
-from edgedistill.pipeline.stages.awareness import AWARE, export_aware
+from edgedistill.pipeline.stages.awareness import export_aware
 from edgedistill.pipeline.stages.bounds import bytes_by_pass, paired_retention
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
@@ -129,7 +129,7 @@ def compress_and_keep(
     calibration: Sequence[Mapping[str, np.ndarray]],
     measure: Callable[[Mapping[tuple[str, ...], Path]], list[Variant]],
     tokenizer: bytes,
-    trained: Path | None = None,
+    trained: tuple[str, Path] | None = None,
     others: Mapping[tuple[str, ...], Path] = MappingProxyType({}),
 ) -> Variant:
     """Make the passes that the task asks for of the export in `folder`, or try every sequence;
@@ -139,7 +139,7 @@ def compress_and_keep(
         name: of the stage, for those who listen.
         measure: of the files by their passes, full precision first.
         tokenizer: as packed in the bundle.
-        trained: the export of the student that was trained on for the passes, where it was.
+        trained: by what the student was trained on for the passes, where it was, and its export.
         others: files for another runtime, by what was done to them.
 
     Raises:
@@ -147,7 +147,7 @@ def compress_and_keep(
     """
     asked, required = asked_passes(context.spec), context.spec.requirements
     asked_at = context.spec.compress.asked_at if asked else ()
-    source, before = (trained, (AWARE,)) if trained else (folder / FULL, ())
+    source, before = (trained[1], trained[:1]) if trained else (folder / FULL, ())
     files: dict[tuple[str, ...], Path] = {(): folder / FULL}
     steps: dict[tuple[str, ...], Sequence[Path]] = {(): ()}
     sequences = () if only_other(context.spec) else SEQUENCES
@@ -158,7 +158,7 @@ def compress_and_keep(
             context.listener(Event(name, "note", note))
         applied = (*before, *made.passes)
         files.setdefault(applied, made.file)
-        steps.setdefault(applied, (*([trained] if trained else ()), *made.steps))
+        steps.setdefault(applied, (*(trained[1:] if trained else ()), *made.steps))
     files |= others
     steps |= {passes: (file,) for passes, file in others.items()}
     memory = file_memory(files, tokenizer, calibration, required)

@@ -1,4 +1,4 @@
-"""Training for INT4: a trained student learns to answer, rounded, as it does in full precision."""
+"""Training for a pass: a trained student learns to answer, as its file will hold it, as in full."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgedistill.core.file_compression import AwareSpec
+from edgedistill.core.file_compression import FileCompression
 from edgedistill.core.files import write_json
 from edgedistill.pipeline.stages.any_ground import AnyGround
 from edgedistill.pipeline.stages.teacher import CHECKPOINTS
 
-#: Stands among a file's passes where its student was trained on for them.
-AWARE = "quantisation_aware"
 BATCH_SIZE = 32
 
 
-def export_aware(ground: AnyGround, model: Any, name: str, folder: Path) -> Path | None:
-    """The export of `model`, trained on for INT4 where the task asks for it; None where not."""
+def export_aware(ground: AnyGround, model: Any, name: str, folder: Path) -> tuple[str, Path] | None:
+    """The export of `model`, trained on for a pass where the task asks for it, and by which
+    training (its key stands among the file's passes); None where not."""
     compress = ground.context.spec.compress
-    if compress is None or compress.quantisation_aware is None:
+    if compress is None or compress.trained_by is None:
         return None
     from edgedistill.export.onnx import OnnxExporter
 
-    record = train_rounded(ground, compress.quantisation_aware, model, name, folder)
+    record = train_aware(ground, compress, model, name, folder)
     write_json(folder / "awareness.json", record)
-    return OnnxExporter().write(model, to=folder / "aware.onnx")
+    return compress.trained_by, OnnxExporter().write(model, to=folder / "aware.onnx")
 
 
-def train_rounded(
-    ground: AnyGround, settings: AwareSpec, model: Any, name: str, folder: Path
+def train_aware(
+    ground: AnyGround, compress: FileCompression, model: Any, name: str, folder: Path
 ) -> dict[str, Any]:
-    """Train `model` in place; its products end with weights of four bits. Returns the record.
+    """Train `model` in place; it ends with the weights that the pass will find. Returns the record.
 
-    The teacher is the model itself before: it is full precision that rounding is to lose nothing
+    The teacher is the model itself before: it is full precision that the file is to lose nothing
     of, whatever the student had learned from whom.
 
     Raises:
-        CannotApply: nothing in the model is worth four bits.
+        CannotApply: nothing in the model is worth the pass.
     """
     import torch
 
     from edgedistill.train.distill.logit_losses import softened_kl
     from edgedistill.train.distill.response import Response, ResponseConfig
     from edgedistill.train.loop import LoopConfig, train
-    from edgedistill.train.tune.int4_grid import hold_on_grid, leave_on_grid
+    from edgedistill.train.tune.held_weights import leave
 
+    settings = compress.quantisation_aware or compress.sparse_training
+    assert settings is not None
     answers = ground.logits(model, ground.taught)
     texts, rows = ground.validation
     target = torch.from_numpy(ground.logits(model, texts)[rows])
@@ -56,25 +57,42 @@ def train_rounded(
 
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # its noise is no part of what rounding does
-    held = hold_on_grid(model)
+            module.p = 0.0  # its noise is no part of what the pass does
+    examples = ground.examples(answers)
+    config = LoopConfig(
+        settings.num_epochs, settings.learning_rate, batch_size=BATCH_SIZE, weight_decay=0.0,
+        seed=ground.context.spec.seed,
+        # An epoch in which the sparsity rises is no sign of the next.
+        patience=settings.num_epochs if compress.sparse_training else LoopConfig.patience,
+    )  # fmt: skip
+    num_steps = config.num_epochs * examples.num_batches(BATCH_SIZE, config.seed, 0)
+    response = Response(
+        ResponseConfig(temperature=1.0, energy_weight=ground.settings.energy_weight)
+    )
+    held, step = _held(compress, model, response, num_steps)
     before, start = score(model), {n: t.clone() for n, t in model.state_dict().items()}
     result = train(
-        model,
-        Response(ResponseConfig(temperature=1.0, energy_weight=ground.settings.energy_weight)),
-        ground.examples(answers),
-        score=score,
-        config=LoopConfig(
-            settings.num_epochs, settings.learning_rate, batch_size=BATCH_SIZE, weight_decay=0.0,
-            seed=ground.context.spec.seed,
-        ),
-        checkpoints=folder / CHECKPOINTS,
-        stage=name,
-        listener=ground.context.listener,
+        model, step, examples, score=score, config=config, checkpoints=folder / CHECKPOINTS,
+        stage=name, listener=ground.context.listener,
     )  # fmt: skip
     if result.best_score < before:
-        # No epoch came as near to full precision as plain rounding: that is what is kept.
+        # No epoch came as near to full precision as the plain pass: that is what is kept.
         model.load_state_dict(start)
-    leave_on_grid(model, held)
+    leave(model, held)
     shutil.rmtree(folder / CHECKPOINTS)
     return {"before": before, "num_layers": len(held), **asdict(result)}
+
+
+def _held(
+    compress: FileCompression, model: Any, step: Any, num_steps: int
+) -> tuple[list[str], Any]:
+    """The parameters that `model` reads from now on as the pass will store them, and the step that
+    trains it so."""
+    from edgedistill.train.tune.int4_grid import hold_on_grid
+    from edgedistill.train.tune.sparse_weights import RisingSparsity, hold_sparse
+
+    if compress.sparse_training is None:
+        return hold_on_grid(model), step
+    in_runs = compress.trained_for == "sparse_two_of_four"
+    held = hold_sparse(model, compress.sparse_training.by, in_runs=in_runs)
+    return held, RisingSparsity(step, model, num_steps)

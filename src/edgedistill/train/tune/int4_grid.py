@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from edgedistill.core.errors import CannotApply
-from edgedistill.core.weight_groups import group_size, is_large
+from edgedistill.core.weight_groups import group_size
+from edgedistill.train.tune.held_weights import PRODUCTS, hold
 
 _LEAST, _LARGEST = -8, 7
 
@@ -45,31 +44,6 @@ def hold_on_grid(model: nn.Module) -> list[str]:
     Raises:
         CannotApply: there is none, or a matrix is tied to another module.
     """
-    uses: dict[int, int] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-    held = []
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, nn.Linear) or not is_large(*module.weight.shape):
-            continue
-        if uses[id(module.weight)] > 1:
-            raise CannotApply(
-                f"{name}.weight is tied to another module, which needs it unrounded",
-                fix="leave out quantisation_aware",
-            )
-        parametrize.register_parametrization(module, "weight", _OnGrid())
-        held.append(name)
-    if not held:
-        raise CannotApply(
-            "the student has no matrix products that are worth four bits",
-            fix="leave out quantisation_aware",
-        )
-    return held
-
-
-def leave_on_grid(model: nn.Module, held: list[str]) -> None:
-    """End `hold_on_grid`: the rounded weights become the model's own."""
-    for name in held:
-        module = model.get_submodule(name)
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return hold(
+        model, PRODUCTS, lambda _: _OnGrid(), asked_by="quantisation_aware", what_for="four bits"
+    )
