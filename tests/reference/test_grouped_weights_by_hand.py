@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from clipped_by_hand import clipped_by_hand
 from edgedistill.compress.awq import AwqInt4, scales_at, searched
 from edgedistill.compress.blocks import Blocks, scales_of, to_blocks
 from edgedistill.compress.gptq import GptqInt4, compensated, spread_errors
@@ -168,9 +169,12 @@ def test_awq_takes_the_best_power_there_is() -> None:
         s = seen.mean_abs**power
         s = (s / np.sqrt(s.max() * s.min())).astype(np.float32)
         rounded = to_blocks(values * s[:, None], 4).values / s[:, None]
-        every.append(output_error(rows, rounded, values))
-    assert found == pytest.approx(min(every), rel=1e-3)
-    assert found < 0.9 * every[0]
+        every.append((output_error(rows, rounded, values), s))
+    least, best = min(every, key=lambda tried: tried[0])
+    np.testing.assert_allclose(scales, best, rtol=1e-6)
+    by_hand = clipped_by_hand(rows / best, values * best[:, None]) / best[:, None]
+    assert found == pytest.approx(output_error(rows, by_hand, values), rel=2e-3)
+    assert found < 0.95 * least < 0.9 * every[0][0]
 
 
 def test_awq_comes_near_the_best_of_all_scales() -> None:

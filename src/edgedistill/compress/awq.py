@@ -2,7 +2,8 @@
 
 W is stored as the rounding of s·W and the input is divided by s, so that the rounding errors of
 inputs that matter shrink by their s. s = mean|x|^α; α is searched a layer for the least error of
-the layer's output on the calibration texts. At α = 0 it is plain rounding, so it is never worse.
+the layer's output on the calibration texts. At α = 0 it is plain rounding, and the clipping of
+steps that follows (`clipping.py`) only lessens that error, so it is never worse.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedistill.compress.blocks import Blocks, to_blocks, write_blocks
+from edgedistill.compress.clipping import clipped
 from edgedistill.compress.folding import fold
 from edgedistill.compress.products import Factor, Seen, opened, seen_inputs
 from edgedistill.compress.refusal import require_calibration
@@ -45,7 +47,8 @@ class AwqInt4:
 
 
 def searched(values: np.ndarray, seen: Seen, bits: int = BITS) -> tuple[np.ndarray, Blocks]:
-    """(s float32 [in], blocks of s·W) of the α with the least output error, of NUM_STEPS in [0, 1).
+    """(s float32 [in], blocks of s·W) of the α with the least output error, of NUM_STEPS in [0, 1);
+    then the steps of the blocks are clipped.
 
     Args:
         values: float32 [in, out].
@@ -58,7 +61,9 @@ def searched(values: np.ndarray, seen: Seen, bits: int = BITS) -> tuple[np.ndarr
         if best is None or error < best[0]:
             best = (error, scales, blocks)
     assert best is not None
-    return best[1], best[2]
+    _, scales, blocks = best
+    gram = seen.gram / np.outer(scales, scales)
+    return scales, clipped(values * scales[:, None], blocks, gram)
 
 
 def scales_at(mean_abs: np.ndarray, power: float) -> np.ndarray:

@@ -48,11 +48,16 @@ class Blocks:
 
 def to_blocks(values: np.ndarray, bits: int) -> Blocks:
     """Round each weight of [in, out] to the nearest step of its group."""
+    groups = in_groups(values)
+    scales = scales_of(groups, bits)
+    return Blocks(codes_of(groups, scales[..., None], bits), scales, bits, len(values))
+
+
+def in_groups(values: np.ndarray) -> np.ndarray:
+    """[in, out] as [out, groups, size], the last group filled with zeros."""
     width, num_out = values.shape
     size = group_size(width)
-    groups = np.pad(values.T, ((0, 0), (0, -width % size))).reshape(num_out, -1, size)
-    scales = scales_of(groups, bits)
-    return Blocks(codes_of(groups, scales[..., None], bits), scales, bits, width)
+    return np.pad(values.T, ((0, 0), (0, -width % size))).reshape(num_out, -1, size)
 
 
 def scales_of(groups: np.ndarray, bits: int) -> np.ndarray:

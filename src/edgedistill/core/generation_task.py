@@ -226,8 +226,9 @@ class LanguageStudent(Section):
     are rounded by what 256 training rows use. `q8_0_f16`: the first block stays f16. `q6_k`,
     `q5_k`, `q4_k` need widths that are multiples of 256; other matrices get `q8_0`, `q5_1`,
     `q5_0`. `onnx_int4`: the layers in four bits by group of 128, tables and head in eight;
-    `onnx_awq_int4`: inputs that are large on those rows get finer steps; `onnx_gptq_int4`: what
-    one input's rounding loses, later inputs make good."""
+    `onnx_awq_int4`: inputs that are large on those rows get finer steps, and groups the steps that
+    suit an output best; `onnx_gptq_int4`: what one input's rounding loses, later inputs make
+    good."""
 
     @model_validator(mode="after")
     def _of_one_origin(self) -> LanguageStudent:
