@@ -22,7 +22,7 @@ from edgedistill.train.distill.logit_losses import softened_kl
 from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
 from edgedistill.train.tune.held_weights import leave
-from edgedistill.train.tune.int4_grid import hold_on_grid, on_grid
+from edgedistill.train.tune.int4_grid import fitting_rate, hold_on_grid, on_grid
 
 NUM_TOKENS, WIDTH, PAD = 70, 64, 0
 
@@ -30,15 +30,14 @@ NUM_TOKENS, WIDTH, PAD = 70, 64, 0
 class Network(nn.Module):
     """A mean of vectors, two products that are worth four bits, and a head that is not."""
 
-    def __init__(self, *, is_tied: bool = False) -> None:
+    def __init__(self, width: int = WIDTH, inner: int = 80, *, is_tied: bool = False) -> None:
         super().__init__()
-        self.table = nn.Embedding(NUM_TOKENS, WIDTH)
-        self.up = nn.Linear(WIDTH, 80)
-        self.down = nn.Linear(80, WIDTH)
-        self.head = nn.Linear(WIDTH, 5)
+        inner = NUM_TOKENS if is_tied else inner
+        self.table = nn.Embedding(NUM_TOKENS, width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.head = nn.Linear(width, 5)
         if is_tied:
-            self.up = nn.Linear(WIDTH, NUM_TOKENS)
-            self.down = nn.Linear(NUM_TOKENS, WIDTH)
             self.table.weight = self.up.weight
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> ModelOutput:
@@ -97,6 +96,30 @@ def test_what_has_nothing_worth_four_bits_or_ties_it_is_refused(network: Network
         hold_on_grid(nn.Sequential(nn.Embedding(1000, 64), nn.Linear(64, 5)))
     with pytest.raises(CannotApply, match=r"up\.weight is tied to another module"):
         hold_on_grid(Network(is_tied=True))
+
+
+def test_the_rate_falls_as_products_grow_wider() -> None:
+    rates = []
+    for width in (64, 256):
+        network = Network(width, width)
+        rates.append(fitting_rate(network, hold_on_grid(network)))
+    assert rates == pytest.approx([1e-4, 1e-4 / 4])
+
+
+def test_one_step_at_that_rate_moves_answers_of_any_width_by_about_as_much() -> None:
+    moved = []
+    for width in (64, 1024):
+        torch.manual_seed(0)
+        product = nn.Linear(width, width, bias=False)
+        inputs = torch.randn(width)
+        rate = fitting_rate(nn.Sequential(product), ["0.weight"])
+        before = product(inputs)
+        # Adam's first step: every weight by the rate, against the sign of its gradient.
+        optimizer = torch.optim.Adam(product.parameters(), lr=rate)
+        before.sum().backward()
+        optimizer.step()
+        moved.append(float((product(inputs) - before).detach().abs().mean()))
+    assert moved[0] == pytest.approx(moved[1], rel=0.2)
 
 
 def test_most_of_what_rounding_loses_is_won_back_and_the_file_holds_what_was_trained(

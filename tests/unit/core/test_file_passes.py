@@ -77,6 +77,8 @@ def test_training_for_int4_needs_the_pass_that_stores_it(tmp_path: Path) -> None
     assert "task.yaml:6: compress" in str(caught.value)
     passes = "[int4_tables, group_int4]"
     assert load(tmp_path, f"{passes}\n  quantisation_aware: {{num_epochs: 2}}")
+    with pytest.raises(SpecError, match="greater than 0"):
+        load(tmp_path, f"{passes}\n  quantisation_aware: {{learning_rate: 0}}")
     with_labels = EXTRACTION.replace(
         "{name: total}]", "{name: total}]\n  labels: [{name: urgent, values: [a, b]}]"
     )

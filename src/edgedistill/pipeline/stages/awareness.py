@@ -45,6 +45,7 @@ def train_aware(
     from edgedistill.train.distill.response import Response, ResponseConfig
     from edgedistill.train.loop import LoopConfig, train
     from edgedistill.train.tune.held_weights import leave
+    from edgedistill.train.tune.int4_grid import fitting_rate
 
     settings = compress.quantisation_aware or compress.sparse_training
     assert settings is not None
@@ -59,17 +60,18 @@ def train_aware(
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # its noise is no part of what the pass does
     examples = ground.examples(answers)
-    config = LoopConfig(
-        settings.num_epochs, settings.learning_rate, batch_size=BATCH_SIZE, weight_decay=0.0,
-        seed=ground.context.spec.seed,
-        # An epoch in which the sparsity rises is no sign of the next.
-        patience=settings.num_epochs if compress.sparse_training else LoopConfig.patience,
-    )  # fmt: skip
-    num_steps = config.num_epochs * examples.num_batches(BATCH_SIZE, config.seed, 0)
+    num_steps = settings.num_epochs * examples.num_batches(BATCH_SIZE, ground.context.spec.seed, 0)
     response = Response(
         ResponseConfig(temperature=1.0, energy_weight=ground.settings.energy_weight)
     )
     held, step = _held(compress, model, response, num_steps)
+    rate = settings.learning_rate or fitting_rate(model, held)
+    config = LoopConfig(
+        settings.num_epochs, rate, batch_size=BATCH_SIZE, weight_decay=0.0,
+        seed=ground.context.spec.seed,
+        # An epoch in which the sparsity rises is no sign of the next.
+        patience=settings.num_epochs if compress.sparse_training else LoopConfig.patience,
+    )  # fmt: skip
     before, start = score(model), {n: t.clone() for n, t in model.state_dict().items()}
     result = train(
         model, step, examples, score=score, config=config, checkpoints=folder / CHECKPOINTS,
@@ -80,7 +82,7 @@ def train_aware(
         model.load_state_dict(start)
     leave(model, held)
     shutil.rmtree(folder / CHECKPOINTS)
-    return {"before": before, "num_layers": len(held), **asdict(result)}
+    return {"before": before, "num_layers": len(held), "learning_rate": rate, **asdict(result)}
 
 
 def _held(

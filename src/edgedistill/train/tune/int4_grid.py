@@ -7,6 +7,9 @@ the unrounded weights behind; scales follow from them at every step as they will
 
 from __future__ import annotations
 
+import statistics
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +17,8 @@ from edgedistill.core.weight_groups import group_size
 from edgedistill.train.tune.held_weights import PRODUCTS, hold
 
 _LEAST, _LARGEST = -8, 7
+#: The learning rate that serves products of so many inputs.
+_RATE, _RATE_WIDTH = 1e-4, 64
 
 
 def on_grid(weight: Tensor) -> Tensor:
@@ -47,3 +52,18 @@ def hold_on_grid(model: nn.Module) -> list[str]:
     return hold(
         model, PRODUCTS, lambda _: _OnGrid(), asked_by="quantisation_aware", what_for="four bits"
     )
+
+
+def fitting_rate(model: nn.Module, held: list[str]) -> float:
+    """A peak learning rate for Adam, by the width of what is held on the grid.
+
+    Adam moves every weight by about as much, so what a step adds to a product's output grows with
+    the number of its inputs (Yang et al. 2022, arXiv 2203.03466): a rate that serves a narrow
+    network takes a wide one farther from full precision than rounding did.
+
+    Args:
+        held: names of the products' weights, [out, in].
+    """
+    products = (model.get_submodule(name.rpartition(".")[0]) for name in held)
+    widths = [cast(nn.Linear, product).in_features for product in products]
+    return _RATE * _RATE_WIDTH / statistics.median(widths)
