@@ -164,11 +164,11 @@ def narrow_files(
     ground = prepare_ground(Context(spec, task.parent, work, store, LISTENER, math.inf))
     (candidate,) = candidates_of(spec)
     folder = make_artefact(ground, train_student(ground, candidate)).stage.folder
-    made = {
-        name: apply_passes(passes, folder / FULL, work / "files" / spec.name / passes[-1],
-                           calibration, asked_at=passes).file
-        for name, passes in ((NARROW_PLAIN, NARROW_INT4), (NARROW_GPTQ, GPTQ_PASSES))
-    }  # fmt: skip
+    made = {}
+    for name, passes in ((NARROW_PLAIN, NARROW_INT4), (NARROW_GPTQ, GPTQ_PASSES)):
+        place = work / "files" / spec.name / passes[-1]
+        place.mkdir(parents=True, exist_ok=True)
+        made[name] = apply_passes(passes, folder / FULL, place, calibration, asked_at=passes).file
     return {NARROW_FULL: folder / FULL, **made, NARROW_AWARE: folder / MODEL}
 
 

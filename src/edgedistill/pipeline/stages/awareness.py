@@ -69,8 +69,8 @@ def train_aware(
     config = LoopConfig(
         settings.num_epochs, rate, batch_size=BATCH_SIZE, weight_decay=0.0,
         seed=ground.context.spec.seed,
-        # An epoch in which the sparsity rises is no sign of the next.
-        patience=settings.num_epochs if compress.sparse_training else LoopConfig.patience,
+        # An epoch at a high rate, or in which the sparsity rises, is no sign of the next.
+        patience=settings.num_epochs,
     )  # fmt: skip
     before, start = score(model), {n: t.clone() for n, t in model.state_dict().items()}
     result = train(
