@@ -106,7 +106,8 @@ def _four_bits(seeds: Sequence[Seed]) -> list[Row]:
     narrow = _accuracies(seeds, NARROW_FULL, NARROW_PLAIN, NARROW_AWARE, NARROW_GPTQ)
     lost = _points(narrow, 0, 1)
     back = _points(narrow, 2, 1)
-    enough = lost[0] > 0 and back[0] >= RECOVERED * lost[0]
+    # Of a loss that may be none, nothing can be brought back.
+    enough = lost[1] > 0 and back[0] >= RECOVERED * lost[0]
     by_rounding, by_training = "accuracy lost to plain rounding", "accuracy that training for four "
     by_training += "bits brings back"
     return [
@@ -114,7 +115,7 @@ def _four_bits(seeds: Sequence[Seed]) -> list[Row]:
         (f"pruned: {by_training}", _points(pruned, 2, 1), "points", "shown", True),
         (f"narrow student: {by_rounding}", lost, "points", "shown", True),
         (f"narrow student: {by_training}", back, "points",
-         f"≥ {RECOVERED:g} of what is lost", enough),
+         f"≥ {RECOVERED:g} of a loss whose interval is above 0", enough),
         ("narrow student: accuracy that GPTQ brings back", _points(narrow, 3, 1), "points",
          "shown", True),
     ]  # fmt: skip
