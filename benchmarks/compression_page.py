@@ -45,8 +45,8 @@ def _bundles(seeds: Sequence[Seed]) -> list[Row]:
     rows = list[Row]()
     for name, title in TITLES.items():
         kept = _kept(seeds, name)
-        smaller = _over([s.full_bytes / s.ways[name]["size_bytes"] for s in seeds])
-        faster = _over([s.ways[name]["speed_up_p50"] for s in seeds])
+        smaller = over([s.full_bytes / s.ways[name]["size_bytes"] for s in seeds])
+        faster = over([s.ways[name]["speed_up_p50"] for s in seeds])
         is_bar = name != PRUNED
         rows += [
             (f"{title}: share of the model's accuracy that is kept", kept, "",
@@ -65,8 +65,8 @@ def _proportions(seeds: Sequence[Seed]) -> list[Row]:
     ends = [(s.removal[0], s.removal[-1]) for s in seeds]
     return [
         (f"{SHARE:.0%} pruned, full precision: {title}",
-         _over([1 - last[key] / whole[key] for whole, last in ends]), "", bar, holds(
-             _over([1 - last[key] / whole[key] for whole, last in ends])[0]))
+         over([1 - last[key] / whole[key] for whole, last in ends]), "", bar, holds(
+             over([1 - last[key] / whole[key] for whole, last in ends])[0]))
         for title, key, bar, holds in (
             ("share of the layers' parameters removed", "layer_parameters", f"≥ {SHARE - 0.01:g}",
              lambda share: share >= SHARE - 0.01),
@@ -87,12 +87,12 @@ def _files(seeds: Sequence[Seed]) -> list[Row]:
             (f"{name} ({of}): share of the accuracy that is kept",
              _kept(seeds, FILE + name), "", "shown", True),
             (f"{name}: times smaller, the file alone",
-             _over([s.full_bytes / f.size_bytes for s, f in zip(seeds, files, strict=True)]),
+             over([s.full_bytes / f.size_bytes for s, f in zip(seeds, files, strict=True)]),
              "×", "shown", True),
-            (f"{name}: times faster", _over([f.speed[0] for f in files]), "×", "shown", True),
+            (f"{name}: times faster", over([f.speed[0] for f in files]), "×", "shown", True),
         ]  # fmt: skip
     for name in seeds[0].computed:
-        ratio = _over([_file(s, name).size_bytes / s.computed[name] for s in seeds])
+        ratio = over([_file(s, name).size_bytes / s.computed[name] for s in seeds])
         rows.append((f"{name}: bytes on disk over those computed", ratio, "",
                      f"1 to {MOST_BESIDE:g}",
                      ratio[1] >= 1 and ratio[2] <= MOST_BESIDE))  # fmt: skip
@@ -192,6 +192,6 @@ def _accuracies(seeds: Sequence[Seed], *models: str) -> np.ndarray:
     return pooled_f1(np.stack([right, ones, ones], axis=-1).astype(np.int64))
 
 
-def _over(values: Sequence[float]) -> Spread:
+def over(values: Sequence[float]) -> Spread:
     """Mean, least and most over seeds."""
     return float(np.mean(values)), float(min(values)), float(max(values))

@@ -70,11 +70,11 @@ def main() -> int:
 
 def slot_rows(runs: Sequence[RunResult]) -> list[Row]:
     """Span F1 of teacher, bundle and control, averaged over seeds, and the bundle's bytes."""
-    counts = [[_counts(run)[model] for run in runs] for model in MODELS]
+    counts = [[span_counts(run)[model] for run in runs] for model in MODELS]
     teacher, shipped, control = pooled_f1(np.array(counts)).T
     kept = spread(shipped / np.maximum(teacher, 1e-9))
     more = tuple(100 * value for value in spread(shipped - control))
-    shares = [_size(run) / _teacher_size(run) for run in runs]
+    shares = [size_of(run) / teacher_size_of(run) for run in runs]
     share = (float(np.mean(shares)), min(shares), max(shares))
     return [
         ("SNIPS slots, teacher's span F1 on the test", spread(teacher), "", "shown", True),
@@ -133,12 +133,12 @@ def notes(
     ]
     named = [(SLOTS, run, seed) for run, seed in zip(slots, seeds, strict=True)]
     for kind, run, seed in (*named, (BOTH, heads[BOTH], seeds[0])):
-        scores = [pooled_f1(_counts(run)[model][None, None])[0, 0] for model in MODELS]
+        scores = [pooled_f1(span_counts(run)[model][None, None])[0, 0] for model in MODELS]
         latency = run.measurements["latency"]
         told = " | ".join(f"{score:.4f}" for score in scores)
         lines.append(
-            f"| {kind} | {seed} | {told} | {_size(run) / 1e6:.2f} | "
-            f"{latency['p50_ms']:.2f} / {latency['p95_ms']:.2f} | {_passes(run)} | "
+            f"| {kind} | {seed} | {told} | {size_of(run) / 1e6:.2f} | "
+            f"{latency['p50_ms']:.2f} / {latency['p95_ms']:.2f} | {passes_of(run)} | "
             f"{'SHIP' if run.ships else 'DO NOT SHIP'} |"
         )
     with np.load(heads[BOTH].answers) as answers:
@@ -153,22 +153,22 @@ def notes(
     return lines
 
 
-def _counts(run: RunResult) -> dict[str, np.ndarray]:
+def span_counts(run: RunResult) -> dict[str, np.ndarray]:
     """Right, given and expected spans of each test row by model, int [rows, 3]."""
     with np.load(run.answers) as archive:
         return {model: archive[model] for model in MODELS}
 
 
-def _size(run: RunResult) -> int:
+def size_of(run: RunResult) -> int:
     return int(run.measurements["size_bytes"])
 
 
-def _teacher_size(run: RunResult) -> int:
+def teacher_size_of(run: RunResult) -> int:
     (file,) = (s.folder / "teacher.onnx" for s in run.stages if s.name == "teacher-file")
     return file.stat().st_size
 
 
-def _passes(run: RunResult) -> str:
+def passes_of(run: RunResult) -> str:
     (folder,) = (s.folder for s in run.stages if s.name.startswith("artefact-"))
     (kept,) = (variant for variant in read_variants(folder) if variant.kept)
     return " + ".join(kept.passes) or "full precision"
