@@ -88,7 +88,7 @@ def task_values(name: str, seed: int, data: Path, *, quick: bool) -> dict[str, A
 
 def cut(work: Path) -> Path:
     """Six intents of the data set, for a run that only shows that everything works."""
-    folder = work / "cut"
+    folder = work.resolve() / "cut"  # a task file reads paths from where it lies
     folder.mkdir(parents=True, exist_ok=True)
     for file in DATA.glob("*.jsonl"):
         lines = file.read_text(encoding="utf-8").splitlines()
