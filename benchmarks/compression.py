@@ -65,7 +65,7 @@ from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 from edgedistill.tasks.classification import TextEncoder
-from kept_seeds import kept, revision
+from kept_seeds import pooled, revision
 from results import Result, write_results
 from strategies_scoring import classifier_folder
 
@@ -86,13 +86,10 @@ def main() -> int:
     arguments = parser.parse_args()
     quick, work = arguments.quick, arguments.work
     numbers = [0] if quick else arguments.seeds
-    seeds = [measure(seed, work, quick=quick) for seed in numbers]
+    seeds: Sequence[Seed] = [measure(seed, work, quick=quick) for seed in numbers]
     if not quick:
-        for each in seeds:
-            save(each)
-    if arguments.pool and not quick:
-        numbers = kept(NAME)
-        seeds = [load(number) for number in numbers]
+        seeds = pooled(NAME, seeds, save, load, pool=arguments.pool)
+    numbers = [each.seed for each in seeds]
     command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     results = [
         Result(claim, *values, unit, bar, bool(holds), numbers, command, machine())

@@ -38,7 +38,7 @@ from generation_pooled import (
     pooled_score,
 )
 from generation_tasks import SNIPS
-from kept_seeds import kept
+from kept_seeds import pooled
 from results import Result, write_results
 
 COMMAND = "python benchmarks/compression_language.py"
@@ -68,16 +68,13 @@ def main() -> int:
     quick, work = arguments.quick, arguments.work
     numbers = [0] if quick else arguments.seeds
     listener = PlainLines(sys.stderr)
-    seeds = [
+    seeds: Sequence[Measured] = [
         measure(write_task(seed, work, quick=quick), work, listener, num_timed=8 if quick else 60)
         for seed in numbers
     ]
     if not quick:
-        for each in seeds:
-            save(each)
-    if arguments.pool and not quick:
-        numbers = kept(NAME)
-        seeds = [load(number) for number in numbers]
+        seeds = pooled(NAME, seeds, save, load, pool=arguments.pool)
+    numbers = [each.seed for each in seeds]
     command = f"{COMMAND} --seeds {' '.join(map(str, numbers))}"
     results = [
         Result(claim, *values, unit, bar, bool(holds), numbers, command, machine())

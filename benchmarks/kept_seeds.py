@@ -8,15 +8,16 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edgedistill.core.files import write_bytes
 from results import FOLDER
 
+Kept = TypeVar("Kept")
 _TOLD = "told"
 
 
@@ -36,6 +37,20 @@ def load(name: str, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {key: np.asarray(archive[key]) for key in archive.files}
     told: dict[str, Any] = json.loads(str(arrays.pop(_TOLD)))
     return told, arrays
+
+
+def pooled(
+    name: str,
+    seeds: Sequence[Kept],
+    save: Callable[[Kept], None],
+    load: Callable[[int], Kept],
+    *,
+    pool: bool,
+) -> Sequence[Kept]:
+    """Keep the seeds by `save`; these, or with `pool` all that are kept, by `load`."""
+    for each in seeds:
+        save(each)
+    return [load(number) for number in kept(name)] if pool else seeds
 
 
 def kept(name: str) -> list[int]:

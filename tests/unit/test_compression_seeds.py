@@ -69,9 +69,10 @@ def test_what_is_kept_is_read_again(seeds: ModuleType) -> None:
 def test_a_page_of_seeds_that_were_kept_is_that_of_the_seeds(seeds: ModuleType) -> None:
     page = importlib.import_module("compression_page")
     each = [made(seeds, number, wrong) for number, wrong in ((0, 2), (1, 40))]
-    for one in each:
-        seeds.save(one)
-    again = [seeds.load(number) for number in (0, 1)]
+    seeds.save(each[0])
+    mine = seeds.kept_seeds.pooled(seeds.NAME, each[1:], seeds.save, seeds.load, pool=False)
+    assert [one.seed for one in mine] == [1]
+    again = seeds.kept_seeds.pooled(seeds.NAME, each[1:], seeds.save, seeds.load, pool=True)
     assert page.rows_of(again) == page.rows_of(each)
     assert page.notes(again) == page.notes(each)
     found = {claim: (values, holds) for claim, values, _, _, holds in page.rows_of(each)}

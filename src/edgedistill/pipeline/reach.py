@@ -62,7 +62,7 @@ def _axes(required: BundleRequirements) -> list[_Axis]:
 
     axes = [
         (
-            "retention", -required.retention if required.retention else None,
+            "retention (lower bound)", -required.retention if required.retention else None,
             lambda t: -t.retention_low, lambda cost: f"{-cost:.2%}",
         ),
         (

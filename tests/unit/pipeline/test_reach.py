@@ -32,7 +32,8 @@ def test_nothing_is_said_where_one_meets_all() -> None:
 def test_each_requirement_that_alone_is_missed_is_told_with_the_nearest() -> None:
     required = Requirements(retention=0.95, size_mb=5, latency_p95_ms=2)
     assert told_reach(FIELD, required) == (
-        "retention binds: 92.00% is within reach (small), 95.00% asked for, of what meets the rest",
+        "retention (lower bound) binds: 92.00% is within reach (small), 95.00% asked for, of what "
+        "meets the rest",
         "size binds: 6.00 MB is within reach (fast), 5.00 MB asked for, of what meets the rest",
     )
 
@@ -40,7 +41,7 @@ def test_each_requirement_that_alone_is_missed_is_told_with_the_nearest() -> Non
 def test_where_every_candidate_misses_two_each_is_told_by_itself() -> None:
     required = Requirements(retention=0.995, size_mb=3, latency_p95_ms=5)
     told = told_reach(FIELD, required)
-    assert [line.partition(":")[0] for line in told] == ["retention", "size"]
+    assert [line.partition(":")[0] for line in told] == ["retention (lower bound)", "size"]
     assert "99.00% is within reach (wide)" in told[0]
     assert "4.00 MB is within reach (small)" in told[1]
     assert all("misses another requirement" in line for line in told)
