@@ -20,7 +20,7 @@ class AwareSpec(Section):
     """Training on with products rounded to INT4, to answer as in full precision."""
 
     num_epochs: Annotated[int, Field(ge=1, le=100)] = 3
-    """Most epochs over the transfer set; the one nearest to full precision on validation counts."""
+    """Epochs over the transfer set; the one nearest to full precision on validation counts."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak of the learning rate; left out: 1e-4 where a product that is rounded has 64 inputs (the
     median), in inverse proportion to them otherwise (1.7e-5 for 384)."""
