@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,6 @@ from compression_page import notes, rows_of
 from compression_seed import (
     FILE,
     NAME,
-    NARROW_AWARE,
-    NARROW_FULL,
-    NARROW_GPTQ,
-    NARROW_PLAIN,
     PLAIN,
     ROUNDED_PLAIN,
     WHOLE,
@@ -37,29 +33,23 @@ from compression_seed import (
 from compression_tasks import (
     FAST,
     INT4,
-    NARROW_INT4,
     PRUNED,
     RETENTION,
     ROUNDED,
-    write_narrow,
     write_task,
 )
-from compression_tasks import NARROW_GPTQ as GPTQ_PASSES
 from edgedistill.cli.progress import PlainLines
 from edgedistill.compress.sequence import apply_passes
 from edgedistill.core.files import read_json
 from edgedistill.core.task_file import load_task
 from edgedistill.models.teachers.sources import TOKENIZER
-from edgedistill.pipeline.classification import prepare_ground
 from edgedistill.pipeline.compression import compress_model
 from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult
-from edgedistill.pipeline.search import candidates_of
 from edgedistill.pipeline.stages import teacher_file
-from edgedistill.pipeline.stages.artefact import FULL, MODEL, calibration_inputs, make_artefact
+from edgedistill.pipeline.stages.artefact import FULL, calibration_inputs
 from edgedistill.pipeline.stages.dataset import PreparedData, prepare_data
-from edgedistill.pipeline.stages.student import train_student
 from edgedistill.pipeline.store import Store
 from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
@@ -135,10 +125,6 @@ def measure(seed: int, work: Path, *, quick: bool) -> Seed:
         ROUNDED_PLAIN: reading(plain.file).raw(texts)[0].argmax(1),
         **{FILE + score.name: score.answers for score in scores},
     }
-    for name, file in narrow_files(
-        write_narrow(seed, data, work, quick=quick), model, work, calibration
-    ).items():
-        answers[name] = reading(file).raw(texts)[0].argmax(1)
     targets = prepared.dataset.targets("test")
     return Seed(
         seed,
@@ -150,23 +136,6 @@ def measure(seed: int, work: Path, *, quick: bool) -> Seed:
         {name: computed_bytes(full, num) for name, num in PALETTES.items()},
         {name: given == targets for name, given in answers.items()},
     )
-
-
-def narrow_files(
-    task: Path, model: Path, work: Path, calibration: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, Path]:
-    """Of a narrow student of the model: its files in full precision and in four bits."""
-    store = Store(work / "store", LISTENER)
-    spec = load_task(task, {"teacher": {"source": f"folder:{model.resolve()}", "num_epochs": 0}})
-    ground = prepare_ground(Context(spec, task.parent, work, store, LISTENER, math.inf))
-    (candidate,) = candidates_of(spec)
-    folder = make_artefact(ground, train_student(ground, candidate)).stage.folder
-    made = {}
-    for name, passes in ((NARROW_PLAIN, NARROW_INT4), (NARROW_GPTQ, GPTQ_PASSES)):
-        place = work / "files" / spec.name / passes[-1]
-        place.mkdir(parents=True, exist_ok=True)
-        made[name] = apply_passes(passes, folder / FULL, place, calibration, asked_at=passes).file
-    return {NARROW_FULL: folder / FULL, **made, NARROW_AWARE: folder / MODEL}
 
 
 def _answers(run: RunResult, model: str = "shipped") -> np.ndarray:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from compression_files import PEER
 from compression_seed import (
     FILE,
-    NARROW_AWARE,
-    NARROW_FULL,
-    NARROW_GPTQ,
-    NARROW_PLAIN,
     PLAIN,
     ROUNDED_PLAIN,
     WHOLE,
@@ -28,8 +24,6 @@ TITLES = {
     FAST: "recipe `fast`",
     PRUNED: f"{SHARE:.0%} of the encoder pruned",
 }
-#: Share of the accuracy lost to rounding that training for it is to bring back.
-RECOVERED = 0.5
 #: What a file has beside its weights: operators and names.
 MOST_BESIDE = 1.01
 Row = tuple[str, Spread, str, str, bool]
@@ -100,29 +94,21 @@ def _files(seeds: Sequence[Seed]) -> list[Row]:
 
 
 def _four_bits(seeds: Sequence[Seed]) -> list[Row]:
-    """What four bits cost, and what training for them brings back: of the pruned network, and of
-    one that is narrow enough to lose something."""
+    """What four bits cost the pruned network, and what training for them brings back."""
     pruned = _accuracies(seeds, PLAIN, ROUNDED_PLAIN, ROUNDED)
-    narrow = _accuracies(seeds, NARROW_FULL, NARROW_PLAIN, NARROW_AWARE, NARROW_GPTQ)
-    lost = _points(narrow, 0, 1)
-    back = _points(narrow, 2, 1)
-    # Of a loss that may be none, nothing can be brought back.
-    enough = lost[1] > 0 and back[0] >= RECOVERED * lost[0]
-    by_rounding, by_training = "accuracy lost to plain rounding", "accuracy that training for four "
-    by_training += "bits brings back"
     return [
-        (f"pruned: {by_rounding}", _points(pruned, 0, 1), "points", "shown", True),
-        (f"pruned: {by_training}", _points(pruned, 2, 1), "points", "shown", True),
-        (f"narrow student: {by_rounding}", lost, "points", "shown", True),
-        (f"narrow student: {by_training}", back, "points",
-         f"≥ {RECOVERED:g} of a loss whose interval is above 0", enough),
-        ("narrow student: accuracy that GPTQ brings back", _points(narrow, 3, 1), "points",
+        ("pruned: accuracy lost to plain rounding", points(pruned, 0, 1), "points", "shown", True),
+        ("pruned: accuracy that training for four bits brings back", points(pruned, 2, 1), "points",
          "shown", True),
     ]  # fmt: skip
 
 
-def _points(scores: np.ndarray, model: int, other: int) -> Spread:
-    """By how many points the one model is above the other."""
+def points(scores: np.ndarray, model: int, other: int) -> Spread:
+    """By how many points the one model is above the other.
+
+    Args:
+        scores: as of `accuracies`.
+    """
     return spread(100 * (scores[:, model] - scores[:, other]))
 
 
@@ -134,9 +120,7 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
         "as they ship, guard and tokenizer included; the control and the linear baseline stand in "
         "their reports. What is kept: pooled over seeds, with 95 % bootstrap intervals over test "
         "rows; other bounds are least and most over the seeds. Files of the whole network are made "
-        "by passes alone, nothing is trained, and are scored once each. The narrow student "
-        "(static, 128 and 32 wide), chosen on validation as one that four bits cost answers, is "
-        "distilled from the same model; its table has eight bits. What each seed came to "
+        "by passes alone, nothing is trained, and are scored once each. What each seed came to "
         "row by row stands in `seeds/compression-N.npz`; measured by revision "
         + ", ".join(f"{each.revision} (seed {each.seed})" for each in seeds)
         + ".",
@@ -170,7 +154,8 @@ def notes(seeds: Sequence[Seed]) -> list[str]:
         "",
         "What a search of pass sequences (`compress: auto`) finds in twenty minutes, against "
         "recipes and Olive, is measured by benchmarks/compression_search.py; a causal model, "
-        "pruned and in four bits, by benchmarks/compression_language.py.",
+        "pruned and in four bits, by benchmarks/compression_language.py; training for four bits "
+        "on students that lose answers to them, by benchmarks/compression_aware.py.",
     ]
     return lines
 
@@ -186,8 +171,16 @@ def _kept(seeds: Sequence[Seed], name: str) -> Spread:
 
 
 def _accuracies(seeds: Sequence[Seed], *models: str) -> np.ndarray:
-    """Mean over seeds, float [1 + samples, models]."""
-    right = np.array([[s.right[name] for s in seeds] for name in models])
+    return accuracies([s.right for s in seeds], *models)
+
+
+def accuracies(seeds: Sequence[Mapping[str, np.ndarray]], *models: str) -> np.ndarray:
+    """Mean over seeds, float [1 + samples, models].
+
+    Args:
+        seeds: which test rows each model answered right, bool [rows], by seed.
+    """
+    right = np.array([[each[name] for each in seeds] for name in models])
     ones = np.ones_like(right)
     return pooled_f1(np.stack([right, ones, ones], axis=-1).astype(np.int64))
 

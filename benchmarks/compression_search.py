@@ -25,6 +25,7 @@ from compression import LISTENER, fine_tuned, stage_folder
 from compression_search_files import Found, Reading, answers, timed
 from compression_search_olive import Finding, Rows, find_with_olive, is_installed
 from compression_search_page import AUTO, OLIVE, RECIPE, Compared, notes, pictures, rows_of
+from compression_tasks import FEWER_TEXTS
 from edgedistill.core.compression import RECIPES
 from edgedistill.core.files import read_json, write_text
 from edgedistill.core.task_file import load_task
@@ -49,9 +50,6 @@ NAME = "compression-search"
 #: Of each way, and of those that short trainings may take; the rest is for what they choose.
 MINUTES, SEARCH_MINUTES = 20.0, 7.0
 QUICK_MINUTES, QUICK_SEARCH_MINUTES = 3.0, 1.0
-#: Three quarters of what a whole training of benchmarks/compression.py reads, in shorter epochs: a
-#: trial is one of them. Fewer made texts, since the teacher's reading is part of the time.
-DISTILLATION = {"num_epochs": 6, "num_texts": 15_000, "augmentation": {"num_texts": 45_000}}
 #: What is asked for is less than any recipe keeps, so that a front is looked for, not one point.
 RETAINED = 0.97
 #: What a search is made of, beside the verdict on what it chose.
@@ -183,7 +181,7 @@ def _task(seed: int, data: Path, work: Path, quick: bool) -> Path:
         "budget": {"wall_time_minutes": QUICK_MINUTES if quick else MINUTES},
     }
     if not quick:
-        values["distillation"] = DISTILLATION
+        values["distillation"] = FEWER_TEXTS
     return write_values(values, work)
 
 

