@@ -14,9 +14,11 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from compression_search_files import Found, Reading, answers, timed
 from compression_search_olive import Finding, Rows, find_with_olive, is_installed
 from compression_search_page import AUTO, OLIVE, RECIPE, Compared, notes, pictures, rows_of
 from compression_tasks import FEWER_TEXTS
+from edgedistill.compress.sequence import apply_passes
 from edgedistill.core.compression import RECIPES
 from edgedistill.core.files import read_json, write_text
 from edgedistill.core.task_file import load_task
@@ -36,11 +39,12 @@ from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult
 from edgedistill.pipeline.search import candidates_of, pareto_front
+from edgedistill.pipeline.stages.artefact import FULL as FULL_PRECISION
 from edgedistill.pipeline.stages.artefact import MODEL, calibration_inputs, make_artefact
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.student import train_student
 from edgedistill.pipeline.stages.teacher_file import FILE
-from edgedistill.pipeline.stages.variants import read_variants
+from edgedistill.pipeline.stages.variants import Variant, read_variants
 from edgedistill.pipeline.store import Store
 from edgedistill.tasks.classification import TextEncoder
 from results import FOLDER, Result, write_results
@@ -116,39 +120,92 @@ def compare(seed: int, work: Path, *, quick: bool) -> Compared:
             read_json(model / "config.json"), reading,
             seconds=60 * (QUICK_MINUTES if quick else MINUTES), seed=seed,
         )  # fmt: skip
-    fronts = {AUTO: front_of(auto), RECIPE: recipes, OLIVE: front_of(olive.files)}
+    calibration = calibration_inputs(
+        encoder.encode(prepared.dataset.texts("train")), len(prepared.dataset.texts("train")),
+        encoder.pad_id,
+    )  # fmt: skip
+    place = work / "files" / f"auto-{seed}"
+    fronts = {
+        AUTO: [found(each, calibration, place) for each in front_of(auto)],
+        RECIPE: recipes, OLIVE: front_of(olive.files),
+    }  # fmt: skip
     texts, targets = prepared.dataset.texts("test"), prepared.dataset.targets("test")
     # A file that two ways found is one: timed and scored once.
     files = list(dict.fromkeys([full, *(each.file for way in fronts.values() for each in way)]))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        right = list(pool.map(lambda file: answers(file, reading, texts) == targets, files))
     return Compared(
         seed,
         Found("whole model", full, full.stat().st_size + reading.size_bytes, math.nan, math.nan),
         fronts,
         {AUTO: len(auto), RECIPE: len(recipes), OLIVE: len(olive.files)},
         dict(zip(files, timed(files, reading, texts), strict=True)),
-        {file: answers(file, reading, texts) == targets for file in files},
+        dict(zip(files, right, strict=True)),
         search_minutes(run),
         olive,
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A file that `auto` measured, and the stage in whose `folder` it did; only the one that it
+    kept is still there."""
+
+    name: str
+    folder: Path
+    variant: Variant
+
+    @property
+    def accuracy(self) -> float:
+        """On validation, as are bytes of model and tokenizer and milliseconds below."""
+        return self.variant.accuracy
+
+    @property
+    def size_bytes(self) -> int:
+        return self.variant.size_bytes
+
+    @property
+    def p50_ms(self) -> float:
+        return self.variant.p50_ms
+
+
+Point = TypeVar("Point", Measured, Found)
+
+
 def searched(
     seed: int, model: Path, data: Path, work: Path, *, quick: bool
-) -> tuple[list[Found], RunResult]:
-    """Every file that `compress: auto` made, those of short trainings included."""
+) -> tuple[list[Measured], RunResult]:
+    """Every file that `compress: auto` measured, those of short trainings included."""
     task = _task(seed, data, work, quick)
     run = compress_model(str(model), task, runs_dir=work, listener=LISTENER)
     num_epochs = {
         stage.fingerprint: read_json(stage.folder / "stage.json")["inputs"]["distillation"]
         ["num_epochs"] for stage in run.stages if stage.name.startswith("student-")
     }  # fmt: skip
-    found = []
+    measured = []
     for folder in dict.fromkeys(s.folder for s in run.stages if s.name.startswith("artefact-")):
         stage = read_json(folder / "stage.json")
         epochs = num_epochs[stage["inputs"]["student"]]
         name = stage["name"].removeprefix("artefact-")
-        found.append(_found(f"{name}, {epochs} epoch{'s' * (epochs > 1)}", folder))
-    return found, run
+        told = "" if name == "whole" else f", {epochs} epoch{'s' * (epochs > 1)}"
+        measured += [Measured(f"{name}{told}", folder, each) for each in read_variants(folder)]
+    return measured, run
+
+
+def found(
+    measured: Measured, calibration: Sequence[Mapping[str, np.ndarray]], place: Path
+) -> Found:
+    """With its file, which is made again where it was not kept."""
+    variant, folder = measured.variant, measured.folder
+    file = folder / (MODEL if variant.passes else FULL_PRECISION)
+    if variant.passes and not variant.kept:
+        inside = place / folder.name / "-".join(variant.passes)
+        inside.mkdir(parents=True, exist_ok=True)
+        file = apply_passes(
+            variant.passes, folder / FULL_PRECISION, inside, calibration,
+            asked_at=variant.passes,
+        ).file  # fmt: skip
+    return _found(measured.name, variant, file)
 
 
 def trained(name: str, seed: int, model: Path, data: Path, work: Path, *, quick: bool) -> Found:
@@ -159,14 +216,14 @@ def trained(name: str, seed: int, model: Path, data: Path, work: Path, *, quick:
     context = Context(load_task(task, changes), task.parent, work, store, LISTENER, math.inf)
     ground = prepare_ground(context)
     (candidate,) = candidates_of(context.spec)
-    return _found(name, make_artefact(ground, train_student(ground, candidate)).stage.folder)
+    artefact = make_artefact(ground, train_student(ground, candidate))
+    return _found(name, artefact.chosen, artefact.model)
 
 
-def _found(name: str, folder: Path) -> Found:
-    kept = next(variant for variant in read_variants(folder) if variant.kept)
-    passes = " + ".join(kept.passes) or "full precision"
+def _found(name: str, variant: Variant, file: Path) -> Found:
+    passes = " + ".join(variant.passes) or "full precision"
     return Found(
-        f"{name}, {passes}", folder / MODEL, kept.size_bytes, kept.accuracy, kept.p50_ms
+        f"{name}, {passes}", file, variant.size_bytes, variant.accuracy, variant.p50_ms
     )  # fmt: skip
 
 
@@ -199,10 +256,10 @@ def olive_rows(prepared: PreparedData, encoder: TextEncoder) -> Rows:
     )
 
 
-def front_of(found: Sequence[Found]) -> list[Found]:
+def front_of(points: Sequence[Point]) -> list[Point]:
     """Those that no other beats on validation, the smallest first."""
-    on_front = pareto_front([(f.accuracy, f.size_bytes, f.p50_ms) for f in found])
-    kept = [f for f, is_kept in zip(found, on_front, strict=True) if is_kept]
+    on_front = pareto_front([(f.accuracy, f.size_bytes, f.p50_ms) for f in points])
+    kept = [f for f, is_kept in zip(points, on_front, strict=True) if is_kept]
     return sorted(kept, key=lambda f: (f.size_bytes, f.p50_ms))
 
 

@@ -113,9 +113,10 @@ def notes(seeds: Sequence[Compared], num_cores: int) -> list[str]:
     """The page below its claims and pictures."""
     lines = [
         "all-MiniLM-L6-v2, fine-tuned on CLINC150's training split. `auto` is `edgedistill "
-        "compress --auto` as a user runs it; its files are those of trials and final trainings, "
-        "each as it would ship. Recipes are trained whole, each for itself, by the same "
-        "settings. Time is that from the task's data to the last training, the teacher's reading "
+        "compress --auto` as a user runs it; its files are all that it measured, of trials and "
+        "final trainings, each as it would ship (what it did not keep is made again). Recipes are "
+        "trained whole, each for itself, by the same settings. Time is that from the task's data "
+        "to the last training, the teacher's reading "
         f"of the texts included, on {num_cores} core(s); the fine-tuning before and the verdict "
         "after are left out. Which points are on a front was decided on validation, by what each "
         "way measured itself; all recipes are shown.",

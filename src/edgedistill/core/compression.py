@@ -70,6 +70,8 @@ def refuse_senseless(passes: Sequence[str], key: str) -> None:
             raise ValueError(f"{at}: prune_encoder removes heads and neurons itself: take it alone")
 
 
+#: Costs no answer to texts like the task's: under these passes alone there is nothing to recover.
+HARMLESS = frozenset({"prune_vocabulary"})
 #: Tried where no sequence is named. Widths are left whole where depth pays more: a layer that is
 #: gone costs nothing, half a layer still costs its start.
 RECIPES: Mapping[str, tuple[dict[str, Any], ...]] = {

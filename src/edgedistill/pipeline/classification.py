@@ -74,8 +74,8 @@ def carry_out(context: Context) -> Verified:
     return verify_choice(ground, [*tried, *others], together=together, strategies=strategies)
 
 
-def _made(ground: Ground, candidate: Candidate) -> Artefact:
-    return make_artefact(ground, train_student(ground, candidate))
+def _made(ground: Ground, candidate: Candidate, /, *, is_trial: bool = False) -> Artefact:
+    return make_artefact(ground, train_student(ground, candidate), is_trial=is_trial)
 
 
 def prepare_ground(context: Context) -> Ground:

@@ -12,6 +12,7 @@ from edgedistill.core.errors import BudgetExceeded, ModelError
 from edgedistill.core.files import read_json
 from edgedistill.models.teachers.sources import OWN_CLASSIFIER
 from edgedistill.pipeline.pass_options import TOLERANCE, name_of, sequences, single_passes
+from edgedistill.pipeline.stages.variants import forecast_share
 from edgedistill.pipeline.strategy import StrategySpec
 from edgedistill.tasks.classification import TextEncoder
 
@@ -67,10 +68,11 @@ def require_reachable(
 
     family, config = FAMILIES.load(COMPRESSED), read_json(source / "config.json")
     fixed, num_rows = len(encoder.packed) + 2 * encoder.num_tokens, len(np.unique(ids))
+    share = forecast_share(spec)
 
     def size_of(options: Mapping[str, Any]) -> int:
         config_of = family.config(**options)
-        return fixed + int(family.size_bytes(config_of, num_rows, num_labels, config))
+        return fixed + int(share * family.size_bytes(config_of, num_rows, num_labels, config))
 
     sizes = {each.name: size_of(each.options) for each in compressed_of(spec.compress)}
     if spec.compress.search:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from edgedistill.core.events import Event
 from edgedistill.core.files import read_json
 from edgedistill.core.requirements import BundleRequirements
 from edgedistill.pipeline.pass_options import (
+    FIRST,
     MOST_TRIALS,
     TOLERANCE,
     foresee,
@@ -45,6 +46,21 @@ from edgedistill.pipeline.stages.sensitivity import measure_effects
 from edgedistill.pipeline.stages.trials import planned_epochs
 
 OneGround = TypeVar("OneGround", bound=AnyGround)
+#: The model under no pass that calls for training: what its file alone can spare.
+WHOLE = Candidate(COMPRESSED, "whole", {"passes": [dict(FIRST)]})
+
+
+_Ground = TypeVar("_Ground", bound=AnyGround, contravariant=True)
+_File = TypeVar("_File", covariant=True)
+
+
+class Make(Protocol[_Ground, _File]):
+    """Trains a candidate on a ground, exports it and measures its files: of a trial no more than
+    it takes to know which would be kept."""
+
+    def __call__(
+        self, ground: _Ground, candidate: Candidate, /, *, is_trial: bool = False
+    ) -> _File: ...
 
 
 @dataclass(frozen=True)
@@ -58,14 +74,14 @@ class Found(Generic[File]):
 
 def find_sequences(
     ground: OneGround,
-    make: Callable[[OneGround, Candidate], File],
+    make: Make[OneGround, File],
     size_bytes: Callable[[Candidate], int],
     keeps: Keeps[File],
 ) -> Found[File]:
-    """Try sequences of passes within the time of the task's search.
+    """Try sequences of passes within the time of the task's search. The whole model, which takes no
+    training, goes on in any case where it may fit.
 
     Args:
-        make: trains, exports and measures one on a ground.
         size_bytes: forecast of model and tokenizer at INT8.
     """
     context = ground.context
@@ -73,36 +89,41 @@ def find_sequences(
     assert settings is not None
     assert settings.search is not None
     field, spent = _field(ground, size_bytes)
+    whole_model = [WHOLE] if _may_fit(WHOLE, ground, size_bytes) else []
     if not field:
-        return Found(compressed_of(settings), [])
+        return Found([*whole_model, *compressed_of(settings)], [])
     limit_s = settings.search.seconds(context.spec.budget.wall_time_minutes)
     whole = planned_epochs(context.spec, field[0], len(ground.taught))
     short = rungs_of(whole)[0]
     # Where a trial is a whole training already, it is the one that ships if it is chosen.
-    trial_ground = _with_epochs(ground, short) if short < whole else ground
+    is_trial = short < whole
+    trial_ground = _with_epochs(ground, short) if is_trial else ground
     trials, seconds = list[Tried[File]](), list[float]()
     for place, candidate in enumerate(field):
         if seconds and spent + float(np.mean(seconds)) > limit_s:
             trials.append(Tried(candidate, None, reason="no time left for a trial of it"))
             continue
 
-        tried = try_one(candidate, partial(make, trial_ground), keeps, context)
+        tried = try_one(
+            candidate, partial(make, trial_ground, is_trial=is_trial), keeps, context
+        )  # fmt: skip
         trials.append(tried)
         if tried.artefact:
             seconds.append(tried.artefact.stage.seconds + tried.artefact.student.stage.seconds)
             spent += seconds[-1]
             told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
             context.listener(Event("search", "note", told))
-    if short < whole and any(t.artefact for t in trials):
+    if is_trial and any(t.artefact for t in trials):
         keeps = once_whole(ground, make, trials, keeps)
     when = f"after {short} of {whole} epochs"
     recipes = [each.name for each in compressed_of(settings)]
-    return judged(trials, keeps, context.spec.requirements, when, recipes)
+    found = judged(trials, keeps, context.spec.requirements, when, recipes)
+    return replace(found, finalists=[*whole_model, *found.finalists])
 
 
 def once_whole(
     ground: OneGround,
-    make: Callable[[OneGround, Candidate], File],
+    make: Make[OneGround, File],
     trials: Sequence[Tried[File]],
     keeps: Keeps[File],
 ) -> Keeps[File]:
@@ -146,13 +167,19 @@ def _field(
         foresee(tuple(each.options["passes"]), effects, size_bytes(each))
         for each in options.values()
     ]
-    size_mb = spec.requirements.size_mb
     recipes = [
-        each for each in compressed_of(spec.compress)
-        if size_mb is None or size_bytes(each) <= (1 + TOLERANCE) * size_mb * 1e6
+        each for each in compressed_of(spec.compress) if _may_fit(each, ground, size_bytes)
     ]  # fmt: skip
+    size_mb = spec.requirements.size_mb
     found = widest_first(proposals(foreseen, MOST_TRIALS - len(recipes), size_mb))
     return [*recipes, *(options[name_of(each.passes)] for each in found)], stage.seconds
+
+
+def _may_fit(
+    candidate: Candidate, ground: AnyGround, size_bytes: Callable[[Candidate], int]
+) -> bool:
+    size_mb = ground.context.spec.requirements.size_mb
+    return size_mb is None or size_bytes(candidate) <= (1 + TOLERANCE) * size_mb * 1e6
 
 
 def _candidate(spec: Any) -> Callable[[Any], Candidate]:

@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from edgedistill.core.artefacts import Interval
-from edgedistill.core.compression import CompressSpec
+from edgedistill.core.compression import HARMLESS, CompressSpec
 from edgedistill.core.ensemble import FurtherStudent
 from edgedistill.core.errors import (
     BudgetExceeded,
@@ -107,7 +107,9 @@ def compressed_of(settings: CompressSpec) -> list[Candidate]:
 
 def is_untrained(candidate: Candidate) -> bool:
     """Whether a candidate is the teacher itself: under no pass that would call for training."""
-    return candidate.family == COMPRESSED and not candidate.options["passes"]
+    if candidate.family != COMPRESSED:
+        return False
+    return HARMLESS.issuperset(each["name"] for each in candidate.options["passes"])
 
 
 def is_asked_for(spec: StrategySpec) -> bool:

@@ -10,7 +10,7 @@ from edgedistill.core.files import read_json
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
 from edgedistill.pipeline.stages.ensemble import ENSEMBLE
-from edgedistill.pipeline.stages.variants import asked_passes, share_of_int8
+from edgedistill.pipeline.stages.variants import forecast_share
 
 
 def size_forecast(
@@ -24,7 +24,7 @@ def size_forecast(
     num_rows = len(np.unique(ground.transfer.real_ids))
     shape = read_json(ground.teacher.source / "config.json")
     fixed = len(ground.encoder.packed) + 2 * ground.encoder.num_tokens
-    share = share_of_int8(asked_passes(ground.context.spec))
+    share = forecast_share(ground.context.spec)
 
     def model_bytes(candidate: Candidate) -> int:
         family = FAMILIES.load(candidate.family)

@@ -84,8 +84,8 @@ def test_what_is_fine_tuned_here_may_be_an_encoder(tmp_path: Path) -> None:
 
 def test_a_size_that_nothing_reaches_is_refused_with_what_is_reached(tmp_path: Path) -> None:
     source = folder(tmp_path)
-    # 5,000 tokens of 384, three layers of 1.2 to 1.8 million weights: 4.5 MB at the least.
-    for size_mb, compress in ((6, {}), (1, None), (None, {})):
+    # 5,000 tokens of 384, three layers of 1.2 to 1.8 million weights: 2.6 MB in four bits.
+    for size_mb, compress in ((3, {}), (1, None), (None, {})):
         require_reachable(
             spec(compress=compress, requirements={"size_mb": size_mb}), source, ENCODER, USED, 150
         )
@@ -102,18 +102,41 @@ def test_a_size_that_nothing_reaches_is_refused_with_what_is_reached(tmp_path: P
 def test_a_search_reaches_further_than_its_recipes(tmp_path: Path) -> None:
     source = folder(tmp_path)
     fast = {"recipes": ["fast"]}
-    with pytest.raises(BudgetExceeded, match="fast about 7"):
+    with pytest.raises(BudgetExceeded, match="fast about 4"):
         require_reachable(
-            spec(compress=fast, requirements={"size_mb": 4}), source, ENCODER, USED, 150
+            spec(compress=fast, requirements={"size_mb": 3}), source, ENCODER, USED, 150
         )
     searched = {**fast, "search": {}}
     require_reachable(
-        spec(compress=searched, requirements={"size_mb": 4}), source, ENCODER, USED, 150
+        spec(compress=searched, requirements={"size_mb": 3}), source, ENCODER, USED, 150
     )
     with pytest.raises(BudgetExceeded, match="layers-67-heads-50-neurons-75-table-67 about"):
         require_reachable(
             spec(compress=searched, requirements={"size_mb": 0.5}), source, ENCODER, USED, 150
         )
+
+
+def test_four_bits_are_reckoned_with_unless_the_task_names_other_passes(tmp_path: Path) -> None:
+    source = folder(tmp_path)
+
+    def refused(compress: Any) -> str:
+        with pytest.raises(BudgetExceeded) as caught:
+            require_reachable(
+                spec(compress=compress, requirements={"size_mb": 0.5}), source, ENCODER, USED, 150
+            )
+        return caught.value.what
+
+    def told(compress: Any, name: str) -> float:
+        return float(refused(compress).split(f"{name} about ")[1].split()[0])
+
+    in_eight = told(
+        [{"name": "drop_layers", "share": 0.5}, "int8_tables", "dynamic_int8"], "own-passes"
+    )
+    in_four = told(
+        [{"name": "drop_layers", "share": 0.5}, "int4_tables", "group_int4"], "own-passes"
+    )
+    left_open = told([{"name": "drop_layers", "share": 0.5}], "own-passes")
+    assert left_open == in_four < in_eight
 
 
 def test_candidates_are_recipes_or_the_one_sequence() -> None:

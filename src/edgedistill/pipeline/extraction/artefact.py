@@ -23,6 +23,7 @@ from edgedistill.pipeline.stages.artefact import (
 )
 from edgedistill.pipeline.stages.awareness import export_aware
 from edgedistill.pipeline.stages.other_runtimes import litert_files
+from edgedistill.pipeline.stages.side_by_side import side_by_side
 from edgedistill.pipeline.stages.variants import Variant, asked_settings, read_variants
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.measuring import alternate_ms
@@ -68,8 +69,12 @@ class Artefact:
             return FieldCounts(*arrays["spans"].T), arrays["labels"]
 
 
-def make_artefact(ground: Ground, student: Student) -> Artefact:
-    """Export, compress, measure, choose."""
+def make_artefact(ground: Ground, student: Student, *, is_trial: bool = False) -> Artefact:
+    """Export, compress, measure, choose.
+
+    Args:
+        is_trial: only the smallest file is measured where that serves.
+    """
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
     limits = {
@@ -79,6 +84,7 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
         "compress": asked_settings(context.spec), "confidence": required.confidence,
+        "is_trial": is_trial,
     }  # fmt: skip
 
     name = student.stage.name.replace("student-", "artefact-")
@@ -99,8 +105,9 @@ def make_artefact(ground: Ground, student: Student) -> Artefact:
             context, name, model, folder, calibration, context.spec.input.max_tokens
         )
         best = compress_and_keep(
-            context, name, folder, calibration, bench.measure, packed, trained, others
-        )
+            context, name, folder, calibration, bench.measure, packed, trained, others,
+            is_trial=is_trial,
+        )  # fmt: skip
         spans, labels = bench.counts[best.passes], bench.labels_right[best.passes]
         columns = (spans.num_right, spans.num_predicted, spans.num_expected)
         np.savez(folder / ANSWERED, spans=np.stack(columns, axis=1), labels=labels)
@@ -123,7 +130,10 @@ class _Bench:
             p: load_network(file.read_bytes(), threads=required.threads)
             for p, file in files.items()
         }
-        said = {p: said_by_file(session, gold.grids)[0] for p, session in sessions.items()}
+        said = dict(zip(sessions, side_by_side(
+            lambda session: said_by_file(session, gold.grids)[0], sessions.values(),
+            threads=required.threads,
+        ), strict=True))  # fmt: skip
         answers = {p: _answers(found, gold) for p, found in said.items()}
         self.counts = {
             p: exact_counts(gold.found(found.tags), gold.spans) for p, found in said.items()

@@ -67,8 +67,8 @@ def _compressed(ground: Ground, candidates: Sequence[Candidate]) -> list[Tried[A
     return [*tried, *others]
 
 
-def _made(ground: Ground, candidate: Candidate) -> Artefact:
-    return make_artefact(ground, train(ground, candidate))
+def _made(ground: Ground, candidate: Candidate, /, *, is_trial: bool = False) -> Artefact:
+    return make_artefact(ground, train(ground, candidate), is_trial=is_trial)
 
 
 def prepare_ground(context: Context[ExtractionSpec]) -> Ground:

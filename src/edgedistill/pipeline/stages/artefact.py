@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,7 @@ from edgedistill.pipeline.stages.bounds import bytes_by_pass, paired_retention
 from edgedistill.pipeline.stages.dataset import PreparedData
 from edgedistill.pipeline.stages.ground import Ground
 from edgedistill.pipeline.stages.other_runtimes import litert_files, only_other
+from edgedistill.pipeline.stages.side_by_side import side_by_side
 from edgedistill.pipeline.stages.student import TrainedStudent, load_student
 from edgedistill.pipeline.stages.teacher import Teacher
 from edgedistill.pipeline.stages.variants import (
@@ -38,6 +40,8 @@ from edgedistill.pipeline.stages.variants import (
     choose_variant,
     is_litert,
     read_variants,
+    serves,
+    smallest_of,
 )
 from edgedistill.pipeline.store import StageResult
 from edgedistill.runtime.manifest import LITERT_MODEL, MODEL
@@ -87,8 +91,12 @@ class Artefact:
         return self.stage.folder / FULL
 
 
-def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
-    """Export, compress, measure, choose."""
+def make_artefact(ground: Ground, student: TrainedStudent, *, is_trial: bool = False) -> Artefact:
+    """Export, compress, measure, choose.
+
+    Args:
+        is_trial: only the smallest file is measured where that serves.
+    """
     context, teacher = ground.context, ground.teacher
     required = context.spec.requirements
     limits = {
@@ -98,6 +106,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
     inputs = {
         "student": student.stage.fingerprint, "threads": required.threads, "limits": limits,
         "compress": asked_settings(context.spec), "confidence": required.confidence,
+        "is_trial": is_trial,
     }  # fmt: skip
     name = student.stage.name.replace("student-", "artefact-")
 
@@ -114,6 +123,7 @@ def make_artefact(ground: Ground, student: TrainedStudent) -> Artefact:
         best = compress_and_keep(
             context, name, folder, calibration, bench.measure, teacher.encoder.packed, trained,
             litert_files(context, name, model, folder, calibration, teacher.encoder.max_tokens),
+            is_trial=is_trial,
         )  # fmt: skip
         np.save(folder / RIGHT, bench.right[best.passes])
 
@@ -131,6 +141,8 @@ def compress_and_keep(
     tokenizer: bytes,
     trained: tuple[str, Path] | None = None,
     others: Mapping[tuple[str, ...], Path] = MappingProxyType({}),
+    *,
+    is_trial: bool = False,
 ) -> Variant:
     """Make the passes that the task asks for of the export in `folder`, or try every sequence;
     what is kept stays beside it.
@@ -141,6 +153,7 @@ def compress_and_keep(
         tokenizer: as packed in the bundle.
         trained: by what the student was trained on for the passes, where it was, and its export.
         others: files for another runtime, by what was done to them.
+        is_trial: the other files go unmeasured where the smallest serves.
 
     Raises:
         CannotApply: a pass that the task asks for has nothing to do on this student.
@@ -161,22 +174,26 @@ def compress_and_keep(
         steps.setdefault(applied, (*(trained[1:] if trained else ()), *made.steps))
     files |= others
     steps |= {passes: (file,) for passes, file in others.items()}
-    memory = file_memory(files, tokenizer, calibration, required)
-    measured = [
-        replace(
-            variant,
-            bytes_by_pass=bytes_by_pass(
-                variant.size_bytes, files[variant.passes], steps[variant.passes]
-            ),
-            peak_memory_bytes=memory.get(variant.passes),
-        )
-        for variant in measure(files)
-    ]
-    chosen = (
-        as_asked(measured) if asked else choose_variant(
-            measured, required, only_litert=only_other(context.spec)
-        )
-    )  # fmt: skip
+
+    def judge(some: Mapping[tuple[str, ...], Path]) -> list[Variant]:
+        memory = file_memory(some, tokenizer, calibration, required)
+        measured = [
+            replace(
+                variant,
+                bytes_by_pass=bytes_by_pass(
+                    variant.size_bytes, files[variant.passes], steps[variant.passes]
+                ),
+                peak_memory_bytes=memory.get(variant.passes),
+            )
+            for variant in measure(some)
+        ]
+        if asked:
+            return as_asked(measured)
+        return choose_variant(measured, required, only_litert=only_other(context.spec))
+
+    chosen = judge(smallest_of(files, len(tokenizer)) if is_trial else files)
+    if is_trial and not serves(chosen, required):
+        chosen = judge(files)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"
         label = " + ".join(variant.passes) or "full precision"
@@ -213,8 +230,13 @@ class _Bench:
             passes: load_network(file.read_bytes(), threads=self.threads)
             for passes, file in files.items()
         }
-        answers = {passes: predicted(single_outputs(s, self.encoded)[0]) for passes, s in
-                   sessions.items()}  # fmt: skip
+        outputs = side_by_side(
+            partial(single_outputs, texts=self.encoded), sessions.values(), threads=self.threads
+        )
+        answers = {
+            passes: predicted(logits)
+            for passes, (logits, _) in zip(sessions, outputs, strict=True)
+        }  # fmt: skip
         timed = alternate_ms(
             [self._caller(session) for session in sessions.values()], self.texts[:NUM_TIMED]
         )

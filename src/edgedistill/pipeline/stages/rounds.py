@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgedistill.core.compression import HARMLESS
 from edgedistill.core.files import read_json, write_json
 from edgedistill.models.families import FAMILIES
 from edgedistill.pipeline.stages.any_ground import AnyGround, Candidate
@@ -23,7 +24,7 @@ def shrink_in_rounds(
     train: Callable[[Any, Any, str, Path], dict[str, Any]],
 ) -> tuple[Any, Any, dict[str, Any]]:
     """(module, recipe, record) of a candidate whose last round still lacks its training; without a
-    recipe where nothing was done to it, and nothing is to be recovered.
+    recipe where nothing was done to it that is to be recovered.
 
     The record has what was left after each pass (`accounts`, the whole network first), and how
     close each round before the last came to the teacher (`rounds`). A killed run goes on with the
@@ -63,7 +64,8 @@ def shrink_in_rounds(
         accounts += record["accounts"]
         if number < len(rounds):
             scores.append(float(record["best_score"]))
-    recipe = shrinking.recipe(config, model) if len(accounts) > 1 else None
+    names = {each["pass"]["name"] for each in accounts if each["pass"]}
+    recipe = None if HARMLESS.issuperset(names) else shrinking.recipe(config, model)
     return model, recipe, {"accounts": accounts, "rounds": scores}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgedistill.compress.passes import SEQUENCES
 from edgedistill.core.files import read_json
 from edgedistill.pipeline.stages.bounds import over, with_tuples, within
 
@@ -61,6 +62,16 @@ def share_of_int8(passes: Sequence[str]) -> float:
     return 0.55 if any("int4" in name or name == "palette_16" for name in passes) else 1.0
 
 
+def forecast_share(spec: Any) -> float:
+    """The same of the file that would be kept: under the passes that the task names, or, of a model
+    that is compressed without a smaller student, under the smallest sequence that is tried."""
+    if asked := asked_passes(spec):
+        return share_of_int8(asked)
+    if spec.compress is not None and spec.compress.is_of_teacher:
+        return min(map(share_of_int8, SEQUENCES))
+    return 1.0
+
+
 def asked_settings(spec: Any) -> dict[str, Any] | None:
     """All that the task file says of compression, as plain values; None where it says nothing. How
     a sequence was found has no part in what it makes."""
@@ -80,6 +91,26 @@ def as_asked(variants: Sequence[Variant]) -> list[Variant]:
 def is_litert(passes: Sequence[str]) -> bool:
     """Whether a file of these passes is for LiteRT."""
     return any(name.startswith(LITERT) for name in passes)
+
+
+def smallest_of(
+    files: Mapping[tuple[str, ...], Path], beside_bytes: int
+) -> dict[tuple[str, ...], Path]:
+    """Of files by their passes, full precision and the smallest, with what counts as equal to it.
+
+    Args:
+        beside_bytes: what ships beside each of them.
+    """
+    sizes = {passes: file.stat().st_size + beside_bytes for passes, file in files.items()}
+    least = min(size for passes, size in sizes.items() if passes)
+    return {p: files[p] for p, size in sizes.items() if not p or size <= SAME_SIZE * least}
+
+
+def serves(chosen: Sequence[Variant], required: Any) -> bool:
+    """Whether, of some variants, the one to keep does what was asked for, so that none that is
+    larger would be kept in its place."""
+    kept = next(v for v in chosen if v.kept)
+    return bool(kept.passes) and within(kept, required)
 
 
 def choose_variant(
