@@ -27,8 +27,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "passes": _PASSES, "artefact": list(INT4), "quantisation_aware": {"num_epochs": 1},
     },
 }  # fmt: skip
-#: Three quarters of what a whole training reads, in shorter epochs, of fewer made texts: for a
-#: search (a trial is an epoch, and the model's reading is part of the time), for small students.
+#: Three quarters of what a whole training reads, in shorter epochs, of fewer made texts: for small
+#: students, and for a search, where the model's reading is part of the time.
 FEWER_TEXTS = {"num_epochs": 6, "num_texts": 15_000, "augmentation": {"num_texts": 45_000}}
 #: Of what compression must keep, by the bars of the results page.
 RETENTION = {FAST: 0.993, LIGHT: 0.993, PRUNED: 0.98, ROUNDED: 0.98}
