@@ -18,7 +18,6 @@ from edgedistill.pipeline.check import check_task
 from edgedistill.pipeline.compression import compress_model
 from edgedistill.pipeline.foresight import CheckResult
 from edgedistill.pipeline.run import RunResult
-from edgedistill.pipeline.stages.variants import read_variants
 
 #: Enough for the first trials; how many, the machine decides.
 MINUTES = 0.8
@@ -103,19 +102,9 @@ def test_a_killed_search_repeats_no_trial(searched: Searched) -> None:
     assert all(again.count(name) == 2 for name in finalists)
 
 
-def test_a_trial_measures_less_than_what_may_ship(searched: Searched) -> None:
-    read = dict[bool, list[int]]({True: [], False: []})
-    for stage in searched.result.stages:
-        if stage.name.startswith("artefact-"):
-            inputs = json.loads((stage.folder / "stage.json").read_text())["inputs"]
-            read[inputs["is_trial"]].append(len(read_variants(stage.folder)))
-    assert read[False]
-    assert min(read[True]) < min(read[False])
-
-
 def test_the_whole_model_is_not_trained(searched: Searched) -> None:
-    (stage,) = (s for s in searched.result.stages if s.name == "student-whole")
-    record = json.loads((stage.folder / "training.json").read_text())
+    (folder,) = {s.folder for s in searched.result.stages if s.name == "student-whole"}
+    record = json.loads((folder / "training.json").read_text())
     assert record["history"] == []
     assert [a["pass"]["name"] for a in record["accounts"] if a["pass"]] == ["prune_vocabulary"]
 

@@ -66,10 +66,11 @@ def carry_out(context: Context) -> Verified:
         return retention_interval(teacher_right, right, confidence=confidence)
 
     size_bytes, others = size_forecast(ground, members), list[Tried]()
+    ready = frozenset[str]()
     if context.spec.compress and context.spec.compress.search:
         found = find_sequences(ground, _made, size_bytes, keeps)
-        candidates, others = found.finalists, found.others
-    tried = search(context, candidates, make, size_bytes, keeps)
+        candidates, others, ready = found.finalists, found.others, found.ready
+    tried = search(context, candidates, make, size_bytes, keeps, ready=ready)
     strategies = chosen.tried if chosen else None
     return verify_choice(ground, [*tried, *others], together=together, strategies=strategies)
 

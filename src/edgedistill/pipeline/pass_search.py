@@ -66,10 +66,11 @@ class Make(Protocol[_Ground, _File]):
 @dataclass(frozen=True)
 class Found(Generic[File]):
     """What is to be trained to the end, the smallest first; the trials that go no further, with
-    the reasons."""
+    the reasons; which of the finalists were made to the end already."""
 
     finalists: list[Candidate]
     others: list[Tried[File]]
+    ready: frozenset[str] = frozenset()
 
 
 def find_sequences(
@@ -82,7 +83,7 @@ def find_sequences(
     training, goes on in any case where it may fit.
 
     Args:
-        size_bytes: forecast of model and tokenizer at INT8.
+        size_bytes: forecast of model and tokenizer, before training.
     """
     context = ground.context
     settings = context.spec.compress
@@ -90,8 +91,11 @@ def find_sequences(
     assert settings.search is not None
     field, spent = _field(ground, size_bytes)
     whole_model = [WHOLE] if _may_fit(WHOLE, ground, size_bytes) else []
+    for each in whole_model:
+        if (tried := try_one(each, partial(make, ground), keeps, context)).artefact:
+            spent += tried.artefact.stage.seconds
     if not field:
-        return Found([*whole_model, *compressed_of(settings)], [])
+        return Found([*whole_model, *compressed_of(settings)], [], frozenset({WHOLE.name}))
     limit_s = settings.search.seconds(context.spec.budget.wall_time_minutes)
     whole = planned_epochs(context.spec, field[0], len(ground.taught))
     short = rungs_of(whole)[0]
@@ -113,12 +117,14 @@ def find_sequences(
             spent += seconds[-1]
             told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
             context.listener(Event("search", "note", told))
-    if is_trial and any(t.artefact for t in trials):
-        keeps = once_whole(ground, make, trials, keeps)
+    made = _most_accurate_first(trials, context.spec.requirements)
+    if is_trial and made:
+        keeps, made = once_whole(ground, make, trials, keeps), made[:1]
     when = f"after {short} of {whole} epochs"
     recipes = [each.name for each in compressed_of(settings)]
     found = judged(trials, keeps, context.spec.requirements, when, recipes)
-    return replace(found, finalists=[*whole_model, *found.finalists])
+    ready = {WHOLE.name, *(t.candidate.name for t in made)}
+    return replace(found, finalists=[*whole_model, *found.finalists], ready=frozenset(ready))
 
 
 def once_whole(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
@@ -163,12 +163,15 @@ def search(
     make: Callable[[Candidate], File],
     size_bytes: Callable[[Candidate], int],
     keeps: Keeps[File],
+    *,
+    ready: Collection[str] = (),
 ) -> list[Tried[File]]:
     """Try the candidates within budget and size, and choose.
 
     Args:
         make: trains, exports and measures one.
-        size_bytes: forecast of model and tokenizer at INT8, before training.
+        size_bytes: forecast of model and tokenizer, before training.
+        ready: names of those that were made before, which takes no more time.
     """
     required = context.spec.requirements
     tried: list[Tried[File]] = []
@@ -177,8 +180,10 @@ def search(
         if required.size_mb is not None and forecast > 1.1 * required.size_mb * 1e6:
             reason = f"would take about {forecast / 1e6:.1f} MB, over the {required.size_mb:g} MB"
             tried.append(Tried(candidate, None, reason=reason))
-        elif _out_of_time(context) and any(
-            t.artefact and t.candidate.family != CONTROL.family for t in tried
+        elif (
+            _out_of_time(context)
+            and candidate.name not in ready
+            and any(t.artefact and t.candidate.family != CONTROL.family for t in tried)
         ):
             tried.append(Tried(candidate, None, reason="no time left in the budget"))
         else:

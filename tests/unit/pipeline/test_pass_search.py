@@ -13,7 +13,7 @@ from edgedistill.core.artefacts import Interval
 from edgedistill.core.task import Requirements
 from edgedistill.evaluate.intervals import retention_interval
 from edgedistill.pipeline.pass_search import Found, judged, once_whole
-from edgedistill.pipeline.search import Tried
+from edgedistill.pipeline.search import Tried, search
 from edgedistill.pipeline.stages.any_ground import Candidate
 from edgedistill.pipeline.stages.artefact import RIGHT, Artefact
 from edgedistill.pipeline.stages.student import TrainedStudent
@@ -142,3 +142,19 @@ def test_one_trial_goes_on_whatever_it_is(tmp_path: Path) -> None:
     found = judged(alone, keeps, Requirements(retention=0.9, size_mb=1), "after 1 of 3 epochs")
     assert finalists(found) == ["alone"]
     assert found.others == []
+
+
+def test_what_was_made_already_is_not_given_up_for_time(
+    trials: list[Tried], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgedistill.pipeline.search._out_of_time", lambda _: True)
+    files = {t.candidate.name: t.artefact for t in trials}
+    spec = SimpleNamespace(requirements=Requirements(), student=SimpleNamespace(family="auto"))
+    spec.compress = None
+    context: Any = SimpleNamespace(spec=spec, listener=lambda _: None)
+    found = search(
+        context, [t.candidate for t in trials[:3]], lambda c: files[c.name], lambda _: 1, keeps,
+        ready={trials[2].candidate.name},
+    )  # fmt: skip
+    assert [t.artefact is not None for t in found] == [True, False, True]
+    assert found[1].reason == "no time left in the budget"

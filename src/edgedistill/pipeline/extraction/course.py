@@ -60,10 +60,13 @@ def _compressed(ground: Ground, candidates: Sequence[Candidate]) -> list[Tried[A
     settings = ground.context.spec.compress
     keeps = TeacherOnValidation(ground).kept_by
     size_bytes, others = size_forecast(ground), list[Tried[Artefact]]()
+    ready = frozenset[str]()
     if settings and settings.search:
         found = find_sequences(ground, _made, size_bytes, keeps)
-        candidates, others = found.finalists, found.others
-    tried = search(ground.context, candidates, partial(_made, ground), size_bytes, keeps)
+        candidates, others, ready = found.finalists, found.others, found.ready
+    tried = search(
+        ground.context, candidates, partial(_made, ground), size_bytes, keeps, ready=ready
+    )  # fmt: skip
     return [*tried, *others]
 
 
