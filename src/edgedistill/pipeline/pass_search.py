@@ -19,6 +19,7 @@ from edgedistill.core.artefacts import Interval
 from edgedistill.core.events import Event
 from edgedistill.core.files import read_json
 from edgedistill.core.requirements import BundleRequirements
+from edgedistill.pipeline.context import Context
 from edgedistill.pipeline.pass_options import (
     FIRST,
     MOST_TRIALS,
@@ -46,12 +47,10 @@ from edgedistill.pipeline.stages.sensitivity import measure_effects
 from edgedistill.pipeline.stages.trials import planned_epochs
 
 OneGround = TypeVar("OneGround", bound=AnyGround)
-#: The model under no pass that calls for training: what its file alone can spare.
-WHOLE = Candidate(COMPRESSED, "whole", {"passes": [dict(FIRST)]})
-
-
 _Ground = TypeVar("_Ground", bound=AnyGround, contravariant=True)
 _File = TypeVar("_File", covariant=True)
+#: The model under no pass that calls for training: what its file alone can spare.
+WHOLE = Candidate(COMPRESSED, "whole", {"passes": [dict(FIRST)]})
 
 
 class Make(Protocol[_Ground, _File]):
@@ -90,33 +89,21 @@ def find_sequences(
     assert settings is not None
     assert settings.search is not None
     field, spent = _field(ground, size_bytes)
-    whole_model = [WHOLE] if _may_fit(WHOLE, ground, size_bytes) else []
-    for each in whole_model:
+    first = [WHOLE] if _may_fit(WHOLE, ground, size_bytes) else []
+    for each in first:
         if (tried := try_one(each, partial(make, ground), keeps, context)).artefact:
             spent += tried.artefact.stage.seconds
     if not field:
-        return Found([*whole_model, *compressed_of(settings)], [], frozenset({WHOLE.name}))
+        return Found([*first, *compressed_of(settings)], [], frozenset({WHOLE.name}))
     limit_s = settings.search.seconds(context.spec.budget.wall_time_minutes)
     whole = planned_epochs(context.spec, field[0], len(ground.taught))
     short = rungs_of(whole)[0]
     # Where a trial is a whole training already, it is the one that ships if it is chosen.
     is_trial = short < whole
-    trial_ground = _with_epochs(ground, short) if is_trial else ground
-    trials, seconds = list[Tried[File]](), list[float]()
-    for place, candidate in enumerate(field):
-        if seconds and spent + float(np.mean(seconds)) > limit_s:
-            trials.append(Tried(candidate, None, reason="no time left for a trial of it"))
-            continue
-
-        tried = try_one(
-            candidate, partial(make, trial_ground, is_trial=is_trial), keeps, context
-        )  # fmt: skip
-        trials.append(tried)
-        if tried.artefact:
-            seconds.append(tried.artefact.stage.seconds + tried.artefact.student.stage.seconds)
-            spent += seconds[-1]
-            told = f"trial {place + 1} of {len(field)}: {candidate.name}, {_told(tried)}"
-            context.listener(Event("search", "note", told))
+    on = _with_epochs(ground, short) if is_trial else ground
+    trials = _try_all(
+        field, partial(make, on, is_trial=is_trial), keeps, context, limit_s=limit_s - spent
+    )
     made = _most_accurate_first(trials, context.spec.requirements)
     if is_trial and made:
         keeps, made = once_whole(ground, make, trials, keeps), made[:1]
@@ -124,7 +111,31 @@ def find_sequences(
     recipes = [each.name for each in compressed_of(settings)]
     found = judged(trials, keeps, context.spec.requirements, when, recipes)
     ready = {WHOLE.name, *(t.candidate.name for t in made)}
-    return replace(found, finalists=[*whole_model, *found.finalists], ready=frozenset(ready))
+    return replace(found, finalists=[*first, *found.finalists], ready=frozenset(ready))
+
+
+def _try_all(
+    field: Sequence[Candidate],
+    make: Callable[[Candidate], File],
+    keeps: Keeps[File],
+    context: Context[Any],
+    *,
+    limit_s: float,
+) -> list[Tried[File]]:
+    """A trial of each, as long as the next one is expected to end in time; the first in any case.
+    Trials that stand from an earlier run count as they took then."""
+    trials, seconds = list[Tried[File]](), list[float]()
+    for place, candidate in enumerate(field, start=1):
+        if seconds and sum(seconds) + float(np.mean(seconds)) > limit_s:
+            trials.append(Tried(candidate, None, reason="no time left for a trial of it"))
+            continue
+        tried = try_one(candidate, make, keeps, context)
+        trials.append(tried)
+        if tried.artefact:
+            seconds.append(tried.artefact.stage.seconds + tried.artefact.student.stage.seconds)
+            told = f"trial {place} of {len(field)}: {candidate.name}, {_told(tried)}"
+            context.listener(Event("search", "note", told))
+    return trials
 
 
 def once_whole(

@@ -113,3 +113,29 @@ def test_a_size_forecast_follows_the_passes_that_are_named() -> None:
     for passes in (("bfloat16_weights",), ("float16_tables", "float16_weights")):
         assert share_of_int8(passes) == 2.0
     assert share_of_int8(("int8_tables", "float16_weights")) == 1.0
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["the smallest serves", "it does not"])
+def test_a_trial_measures_what_it_must(tmp_path: Path, serves: bool) -> None:
+    """Of tables in 16, eight and four bits the last is smallest; if it loses answers, all count."""
+    asked = list[list[tuple[str, ...]]]()
+
+    def read(files: Files) -> list[Variant]:
+        asked.append(list(files))
+        return [
+            Variant(
+                passes, file.stat().st_size,
+                0.5 if passes == ("int4_tables",) and not serves else 0.9, 1.0, 1.0, 1.0,
+            )
+            for passes, file in files.items()
+        ]  # fmt: skip
+
+    table_model(tmp_path)
+    best = compress_and_keep(
+        context(tmp_path, []), "artefact", tmp_path, [], read, b"", is_trial=True
+    )
+    assert asked[0] == [(), ("int4_tables",)]
+    assert best.passes == (("int4_tables",) if serves else ("int8_tables",))
+    assert len(asked) == (1 if serves else 2)
+    assert [v.passes for v in read_variants(tmp_path)] == asked[-1]
+    assert {file.name for file in tmp_path.glob("*.onnx")} == {FULL, MODEL}
