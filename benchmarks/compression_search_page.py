@@ -17,6 +17,8 @@ from edgedistill.evaluate.report.svg import Chart, linear_scale, log_scale
 from strategies_pooled import Spread, pooled_f1, spread
 
 AUTO, RECIPE, OLIVE = "auto", "recipe", "Olive"
+#: So far below the best a point is drawn; one that is useless would press the others together.
+DRAWN = 0.1
 _STYLES = {AUTO: "series1", RECIPE: "series3", OLIVE: "series2"}
 
 
@@ -126,7 +128,7 @@ def notes(seeds: Sequence[Compared], num_cores: int) -> list[str]:
         "rounds over the same test texts. Accuracy: the test split, once each file, with 95 % "
         "bootstrap intervals over rows. A point dominates another if it is no larger, not slower "
         "in every round, and the paired interval of the difference in accuracy reaches 0 or "
-        "above.",
+        f"above. Pictures leave out what is more than {100 * DRAWN:g} points below the best.",
     ]  # fmt: skip
     if any(each.olive.files for each in seeds):
         lines += ["", _about_olive()]
@@ -199,9 +201,12 @@ def pictures(each: Compared) -> dict[str, tuple[str, str]]:
 
 
 def _picture(each: Compared, cost: Callable[[Found], float], x_title: str) -> tuple[str, str]:
-    points = [(way, point) for way, front in each.fronts.items() for point in front]
+    every = [(way, point) for way, front in each.fronts.items() for point in front]
+    right = {point.file: float(each.right[point.file].mean()) for _, point in every}
+    least = max(right.values()) - DRAWN
+    points = [(way, point) for way, point in every if right[point.file] >= least]
     costs = [cost(point) for _, point in points]
-    scores = [float(each.right[point.file].mean()) for _, point in points]
+    scores = [right[point.file] for _, point in points]
     chart = Chart(
         log_scale(min(costs), max(costs)), linear_scale(min(scores), max(scores)),
         x_title=f"{x_title} (logarithmic)", y_title="test accuracy", y_percent=True,
@@ -224,6 +229,8 @@ def _picture(each: Compared, cost: Callable[[Found], float], x_title: str) -> tu
     present = [(style, way) for way, style in _STYLES.items() if each.fronts[way]]
     chart.dot_legend(present, below=True)
     alt = f"test accuracy over {x_title}; best for their cost: {'; '.join(told)}"
+    if left := len(every) - len(points):
+        alt += f"; not drawn, below {least:.0%}: {left}"
     # Alone, a chart needs what the report's page says of it.
     opening = '<svg xmlns="http://www.w3.org/2000/svg" '
     svg = chart.render(alt).replace("<svg ", opening, 1)
