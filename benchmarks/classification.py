@@ -21,7 +21,7 @@ from edgedistill.cli.progress import PlainLines
 from edgedistill.pipeline.packaging import machine
 from edgedistill.pipeline.run import RunResult, run_task
 from loop_ratio import measure_loop_ratio
-from results import Result, write_results
+from results import Result, tell, write_results
 
 COMMAND = "python benchmarks/classification.py"
 
@@ -95,9 +95,7 @@ def main() -> int:
         results = _results(runs, seeds[:num_done], again, ratios)
         if not arguments.quick:
             write_results("classification", "Classification on CLINC150", results, _notes(runs))
-    for result in results:
-        mark, spread = "✓" if result.holds else "✗", f"[{result.low:.4f}, {result.high:.4f}]"
-        print(f"{mark} {result.claim}: {result.value:.4f} {spread} {result.unit} ({result.bar})")
+    tell(results)
     return 0
 
 

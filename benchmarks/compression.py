@@ -56,7 +56,7 @@ from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 from edgedistill.tasks.classification import TextEncoder
 from kept_seeds import pooled, revision
-from results import Result, write_results
+from results import Result, tell, write_results
 from strategies_scoring import classifier_folder
 
 COMMAND = "python benchmarks/compression.py"
@@ -89,9 +89,7 @@ def main() -> int:
     if not quick:
         write_results(NAME, "Compression without a smaller student", results, page)
     print("\n".join(page))
-    for r in results:
-        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

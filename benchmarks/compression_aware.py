@@ -35,7 +35,7 @@ from edgedistill.runtime.session import Session
 from edgedistill.runtime.text_model import TextModel
 from edgedistill.runtime.tokenizer import Tokenizer
 from kept_seeds import revision
-from results import Result, write_results
+from results import Result, tell, write_results
 
 COMMAND = "python benchmarks/compression_aware.py"
 NAME = "compression-aware"
@@ -89,9 +89,7 @@ def main() -> int:
     if not quick:
         write_results(NAME, "Training for four bits", results, page)
     print("\n".join(page))
-    for r in results:
-        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

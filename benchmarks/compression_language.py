@@ -39,7 +39,7 @@ from generation_pooled import (
 )
 from generation_tasks import SNIPS
 from kept_seeds import pooled
-from results import Result, write_results
+from results import Result, tell, write_results
 
 COMMAND = "python benchmarks/compression_language.py"
 #: Of five layers three, of two groups of two heads one, of 352 units 256: widths that groups of 128
@@ -82,9 +82,7 @@ def main() -> int:
     ]
     if not quick:
         write_results(NAME, "A language model cut to half, in four bits", results, notes(seeds))
-    for r in results:
-        mark, spread = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {spread} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

@@ -47,7 +47,7 @@ from edgedistill.pipeline.stages.teacher_file import FILE
 from edgedistill.pipeline.stages.variants import Variant, read_variants
 from edgedistill.pipeline.store import Store
 from edgedistill.tasks.classification import TextEncoder
-from results import FOLDER, Result, write_results
+from results import FOLDER, Result, tell, write_results
 
 COMMAND = "python benchmarks/compression_search.py"
 NAME = "compression-search"
@@ -98,9 +98,7 @@ def main() -> int:
     for what, (svg, _) in drawn.items():
         write_text((work if quick else FOLDER) / f"{NAME}-{what}.svg", svg)
     print("\n".join(page))
-    for r in results:
-        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

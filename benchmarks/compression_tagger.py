@@ -24,7 +24,7 @@ from edgedistill.pipeline.run import RunResult, run_task
 from extraction import Row, passes_of, size_of, span_counts, teacher_size_of
 from extraction_tasks import SLOTS
 from extraction_tasks import write_task as write_slots
-from results import Result, write_results
+from results import Result, tell, write_results
 from strategies_pooled import pooled_f1, spread
 
 COMMAND = "python benchmarks/compression_tagger.py"
@@ -67,9 +67,7 @@ def main() -> int:
     if not quick:
         write_results("compression-tagger", "A tagger compressed", results, page)
     print("\n".join(page))
-    for r in results:
-        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

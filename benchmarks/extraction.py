@@ -20,7 +20,7 @@ from edgedistill.pipeline.stages.variants import read_variants
 from edgedistill.runtime.loading import load
 from edgedistill.runtime.measuring import alternate_ms
 from extraction_tasks import BOTH, INTENTS, SLOTS, texts_of, write_task
-from results import Result, write_results
+from results import Result, tell, write_results
 from strategies_pooled import Spread, pooled_f1, spread
 
 COMMAND = "python benchmarks/extraction.py"
@@ -62,9 +62,7 @@ def main() -> int:
     if not quick:
         write_results("extraction", "Extraction", results, page)
     print("\n".join(page))
-    for r in results:
-        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

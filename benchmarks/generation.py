@@ -21,7 +21,7 @@ from generation_offline import offline_rows
 from generation_pooled import Spread, pooled_gain, pooled_retention, pooled_score
 from generation_runtime import chunked_memory, runtime_rows, stories_row
 from generation_tasks import ENJA, SNIPS, Bench
-from results import Result, write_results
+from results import Result, tell, write_results
 
 COMMAND = "python benchmarks/generation.py"
 TASKS = (SNIPS, ENJA)
@@ -94,9 +94,7 @@ def main() -> int:
     add(*chunked_memory())
     if not quick:
         write_results("generation", "Generation", results, _notes(runs, seeds))
-    for r in results:
-        mark, spread = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {spread} {r.unit} ({r.bar})")
+    tell(results)
     return 0
 
 

@@ -56,6 +56,13 @@ def write_results(
     write_text(FOLDER / f"{name}.md", "\n".join(lines) + "\n")
 
 
+def tell(results: Sequence[Result]) -> None:
+    """Print each claim, with a mark whether it holds, for who waits for the benchmark."""
+    for r in results:
+        mark, bounds = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
+        print(f"{mark} {r.claim}: {r.value:.4f} {bounds} {r.unit} ({r.bar})")
+
+
 def _number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from edgedistill.cli.progress import PlainLines
 from edgedistill.core.events import Listener
 from edgedistill.pipeline.packaging import machine
-from results import Result, write_results
+from results import Result, tell, write_results
 from strategies_cases import all_cases
 from strategies_catalogue import chosen
 from strategies_page import claims, gains, notes, table_of
@@ -55,9 +55,7 @@ def main() -> int:
         title = "Strategies of distillation"
         write_results("strategies", title, rows, told, gains(tables, make))
     print("\n".join(told))
-    for r in rows:
-        mark, spread = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {spread} {r.unit} ({r.bar})")
+    tell(rows)
     return 0
 
 

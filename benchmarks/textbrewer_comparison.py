@@ -36,7 +36,7 @@ from edgedistill.pipeline.stages.teacher import validation_accuracy
 from edgedistill.tasks.classification import predicted
 from edgedistill.train.distill.response import Response, ResponseConfig
 from edgedistill.train.loop import LoopConfig, train
-from results import Result, write_results
+from results import Result, tell, write_results
 from strategies_cases import Case, all_cases
 from strategies_catalogue import Strategy
 from strategies_pooled import Spread, pooled_f1, spread
@@ -87,9 +87,7 @@ def main() -> int:
     if not quick:
         write_results("textbrewer", "Against TextBrewer", rows, [NOTE, *told])
     print("\n".join(told))
-    for r in rows:
-        mark, around = "✓" if r.holds else "✗", f"[{r.low:.4f}, {r.high:.4f}]"
-        print(f"{mark} {r.claim}: {r.value:.4f} {around} {r.unit} ({r.bar})")
+    tell(rows)
     return 0
 
 
