@@ -37,8 +37,6 @@ def made(seeds: ModuleType, number: int, wrong: int) -> Any:
     names = [files.PEER, *files.SEQUENCES]
     right = {seeds.WHOLE: whole, seeds.PLAIN: whole, seeds.ROUNDED_PLAIN: worse}
     right |= dict.fromkeys(tasks.RETENTION, worse)
-    right |= {seeds.NARROW_FULL: whole, seeds.NARROW_PLAIN: worse}
-    right |= {seeds.NARROW_AWARE: whole, seeds.NARROW_GPTQ: worse}
     right |= {seeds.FILE + name: whole for name in names}
     way = {
         "accuracy": worse.mean(), "teacher_accuracy": whole.mean(), "size_bytes": 5_000_000,
@@ -81,6 +79,7 @@ def test_a_page_of_seeds_that_were_kept_is_that_of_the_seeds(seeds: ModuleType) 
     assert kept[0] == pytest.approx(scores[0] / scores[1])
     assert kept[1] < kept[0] < kept[2]
     assert not holds
-    back, holds = found["narrow student: accuracy that training for four bits brings back"]
-    assert back[0] == pytest.approx(100 * (scores[1] - scores[0]))
-    assert holds
+    lost, _ = found["pruned: accuracy lost to plain rounding"]
+    assert lost[0] == pytest.approx(100 * (scores[1] - scores[0]))
+    back, _ = found["pruned: accuracy that training for four bits brings back"]
+    assert back[0] == 0
