@@ -44,8 +44,10 @@ def variant(passes: tuple[str, ...], size_bytes: int, p95_ms: float, accuracy: f
         (0.90, {}, False),
         (0.95, {"latency_p95_ms": 1.0}, False),
         (0.95, {"latency_p95_ms": 2.5}, True),
+        (0.95, {"size_mb": 0.0005, "latency_p95_ms": 1.0}, True),
+        (0.90, {"size_mb": 0.0005}, False),
     ],
-    ids=["good", "costs quality", "too slow", "quick enough"],
+    ids=["good", "costs quality", "too slow", "quick enough", "too large", "large and bad"],
 )  # fmt: skip
 def test_others_are_read_where_the_smallest_does_not_serve(
     accuracy: float, required: dict[str, Any], enough: bool

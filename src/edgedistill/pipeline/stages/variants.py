@@ -107,10 +107,12 @@ def smallest_of(
 
 
 def serves(chosen: Sequence[Variant], required: Any) -> bool:
-    """Whether, of some variants, the one to keep does what was asked for, so that none that is
-    larger would be kept in its place."""
+    """Whether, of the smallest variants, the one to keep does what was asked for, or is too large
+    already, so that none that is larger would be kept in its place."""
     kept = next(v for v in chosen if v.kept)
-    return bool(kept.passes) and within(kept, required)
+    size_mb = required.size_mb
+    is_too_large = size_mb is not None and kept.size_bytes > size_mb * 1e6
+    return bool(kept.passes) and (is_too_large or within(kept, required))
 
 
 def choose_variant(
