@@ -162,3 +162,25 @@ def test_the_command_compress_keeps_the_file_s_runtime(tmp_path: Path) -> None:
     }  # fmt: skip
     task.write_text("name: x\ncompress: fast\n", encoding="utf-8")
     assert compressing(task, "package:p")["compress"] == "fast"
+
+
+def test_a_trial_for_another_runtime_alone_measures_all_of_its_files(tmp_path: Path) -> None:
+    """The smallest may lose answers, and no ONNX file is there to take its place."""
+    others = {}
+    (tmp_path / FULL).write_bytes(bytes(4000))
+    for name, size in (("litert_float", 4100), ("litert_int4", 1000)):
+        others[(name,)] = tmp_path / f"{name}.tflite"
+        others[(name,)].write_bytes(bytes(size))
+
+    def measure(files: Mapping[tuple[str, ...], Path]) -> list[Variant]:
+        return [
+            variant(*p, size=f.stat().st_size, accuracy=0.5 if p == ("litert_int4",) else 0.9)
+            for p, f in files.items()
+        ]
+
+    best = compress_and_keep(
+        context(tmp_path, [], "litert"), "artefact", tmp_path, [], measure, b"", others=others,
+        is_trial=True,
+    )  # fmt: skip
+    assert best.passes == ("litert_float",)
+    assert kept_file(tmp_path).name == LITERT_MODEL

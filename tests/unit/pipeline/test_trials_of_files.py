@@ -31,6 +31,7 @@ def test_the_smallest_is_read_beside_full_precision(tmp_path: Path) -> None:
     # What ships beside each makes them more alike.
     assert [*smallest_of(found, 60_000)] == [(), ("half",), ("eight",), ("four",)]
     assert [*smallest_of(files(tmp_path, full=4000, eight=1040, four=1000), 0)] == [(), ("four",)]
+    assert [*smallest_of(files(tmp_path, full=4000), 0)] == [()]
 
 
 def variant(passes: tuple[str, ...], size_bytes: int, p95_ms: float, accuracy: float) -> Variant:

@@ -191,8 +191,10 @@ def compress_and_keep(
             return as_asked(measured)
         return choose_variant(measured, required, only_litert=only_other(context.spec))
 
-    chosen = judge(smallest_of(files, len(tokenizer)) if is_trial else files)
-    if is_trial and not serves(chosen, required):
+    # Of files for another runtime alone, only full precision is sure to be near enough.
+    is_short = is_trial and not only_other(context.spec)
+    chosen = judge(smallest_of(files, len(tokenizer)) if is_short else files)
+    if is_short and not serves(chosen, required):
         chosen = judge(files)
     for variant in chosen:
         note = "kept" if variant.kept else f"declined: {variant.reason}"

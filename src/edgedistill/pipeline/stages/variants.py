@@ -96,13 +96,14 @@ def is_litert(passes: Sequence[str]) -> bool:
 def smallest_of(
     files: Mapping[tuple[str, ...], Path], beside_bytes: int
 ) -> dict[tuple[str, ...], Path]:
-    """Of files by their passes, full precision and the smallest, with what counts as equal to it.
+    """Of files by their passes, full precision and the smallest, with what counts as equal to it;
+    full precision alone where no pass had anything to do.
 
     Args:
         beside_bytes: what ships beside each of them.
     """
     sizes = {passes: file.stat().st_size + beside_bytes for passes, file in files.items()}
-    least = min(size for passes, size in sizes.items() if passes)
+    least = min((size for passes, size in sizes.items() if passes), default=0)
     return {p: files[p] for p, size in sizes.items() if not p or size <= SAME_SIZE * least}
 
 
