@@ -176,8 +176,9 @@ def notes(students: Sequence[Student], targets: np.ndarray) -> list[str]:
         "each with a seed of its own, one fine-tuned MiniLM and one transfer set. Those taught "
         "with labels alone are what a user brings with a network of their own; the bar is theirs. "
         f"Trained for four bits: {AwareSpec().num_epochs} epochs in which the network, weights "
-        "rounded as its file holds them, learns its own answers in full precision (`quantisation_aware` at its "
-        "defaults). Rounded and GPTQ: of the file alone. Tables have eight bits in all three. Each "
+        "rounded as its file holds them, learns its own answers in full precision "
+        "(`quantisation_aware` at its defaults). Rounded and GPTQ: of the file alone. Tables have "
+        "eight bits in all three. Each "
         "file answers the test split once, in ONNX Runtime. Intervals: 95 %, bootstrap over test "
         f"rows, the same for all. Revision {revision()}.",
         "",
